@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use clap::{Args, ValueEnum};
 use millstream_core::{ConnectionKind, NodeKind, NodeTypes, Role, known_names};
-use millstream_engine::file::{connection_schema, flow_schema, node_schema, toml_text};
+use millstream_engine::file::{connection_schema, editor_schema, flow_schema, node_schema, toml_text};
 use millstream_formats::FORMATS;
 use serde_json::{Map, Value};
 
@@ -86,7 +86,7 @@ pub fn docs(arguments: DocsArguments) -> Outcome {
     let registry = crate::nodes::registry();
     let role = arguments.role.map(Role::from);
     if arguments.schema {
-        say!("{:#}", flow_schema(&registry));
+        say!("{:#}", editor_schema(&registry));
         return Ok(Exit::Done);
     }
     if arguments.api {

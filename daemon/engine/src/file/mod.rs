@@ -50,7 +50,7 @@ pub use lock::{Lock, LockedSchema};
 pub use names::{NAME_HELP, is_name};
 pub use node::{Body, EventTimeSettings, InputCommon, Node, OutputCommon, ProcessorCommon, RequestSettings};
 pub use reference::Reference;
-pub use schema::{connection_schema, flow_schema, node_schema};
+pub use schema::{connection_schema, editor_schema, flow_schema, node_schema};
 pub use secrets::Secrets;
 pub use settings::{
     CheckpointSettings, EdgeSettings, EpochSettings, FlowSettings, Interval, LimitSettings, OnError, ReplayLogRetention,

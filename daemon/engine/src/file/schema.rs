@@ -74,9 +74,47 @@ pub fn connection_schema(kind: &ConnectionKind) -> Json {
     schema.into()
 }
 
-/// The JSON schema (draft 2020-12) of a whole flow file, for editors.
+/// The JSON schema (draft 2020-12) of a whole flow file.
 pub fn flow_schema(registry: &NodeTypes) -> Json {
     schema_with(registry, |_| true)
+}
+
+/// The same for editors: a node has to be as its `type` says, rather than as one of all that there are, so that validators point at
+/// the setting that is wrong and not at the whole node.
+pub fn editor_schema(registry: &NodeTypes) -> Json {
+    let mut schema = flow_schema(registry);
+    for table in Role::ALL.iter().map(|role| role.name()).chain([CONNECTION]) {
+        let entry = format!("/properties/{table}/additionalProperties");
+        let by_type = schema.pointer(&entry).map(|one_of| by_type(one_of, &schema));
+        if let (Some(entry), Some(by_type)) = (schema.pointer_mut(&entry), by_type) {
+            *entry = by_type;
+        }
+    }
+    schema
+}
+
+/// A table of which `type` says what else it has to be, of the definitions that it may be one of.
+fn by_type(one_of: &Json, schema: &Json) -> Json {
+    let definitions = one_of["oneOf"].as_array().into_iter().flatten().filter_map(|variant| variant["$ref"].as_str());
+    let name = |definition: &str| schema.pointer(&format!("{}/properties/type/const", &definition[1..]));
+    let named: Vec<(&Json, &str)> =
+        definitions.clone().filter_map(|definition| Some((name(definition)?, definition))).collect();
+    let types: Vec<&Json> = named.iter().map(|(name, _)| *name).collect();
+    let rule = |(name, definition): &(&Json, &str)| {
+        json!({
+            "if": { "properties": { "type": { "const": name } }, "required": ["type"] },
+            "then": { "$ref": definition },
+        })
+    };
+    // Taplo's completion follows unions, but no conditions. This one takes everything, so that no validator complains of it.
+    let followed = definitions.map(|definition| json!({ "$ref": definition })).chain([Json::Bool(true)]);
+    json!({
+        "type": "object",
+        "properties": { "type": { "enum": types } },
+        "required": ["type"],
+        "allOf": named.iter().map(rule).collect::<Vec<_>>(),
+        "anyOf": followed.collect::<Vec<_>>(),
+    })
 }
 
 /// The same for the check of one file. The types that it does not use are only known by their names: making all of them would take
@@ -323,6 +361,21 @@ mod tests {
         assert_references_lead_somewhere(&schema);
         assert_eq!(schema["properties"]["input"]["additionalProperties"]["oneOf"][0]["$ref"], "#/$defs/input.rows");
         assert_eq!(schema["$defs"]["flow"]["properties"]["epoch"]["description"], "Where epochs end.");
+    }
+
+    #[test]
+    fn for_editors_the_type_of_a_node_says_what_else_it_has_to_be() {
+        let schema = editor_schema(&registry());
+        assert_references_lead_somewhere(&schema);
+        let input = &schema["properties"]["input"]["additionalProperties"];
+        assert_eq!(input["oneOf"], Json::Null);
+        assert_eq!(input["properties"]["type"]["enum"][0], "rows");
+        assert_eq!(input["allOf"][0]["if"]["properties"]["type"]["const"], "rows");
+        assert_eq!(input["allOf"][0]["then"]["$ref"], "#/$defs/input.rows");
+        let count = |list: &Json| list.as_array().map(Vec::len);
+        assert_eq!(count(&input["allOf"]), count(&input["properties"]["type"]["enum"]));
+        assert_eq!(input["anyOf"][0]["$ref"], "#/$defs/input.rows");
+        assert_eq!(input["anyOf"].as_array().and_then(|one| one.last()), Some(&Json::Bool(true)));
     }
 
     #[test]
