@@ -2,7 +2,7 @@
 
 use arrow::datatypes::{DataType, Field};
 use chrono::NaiveDate;
-use millstream_core::{Encoding, Problem, type_name};
+use millstream_core::{Encoding, Problem, type_name, with_article};
 use millstream_database::{Cell, limits, parse_decimal};
 use mysql_async::Value;
 use mysql_async::consts::ColumnType;
@@ -22,7 +22,10 @@ pub fn check_type(field: &Field) -> Result<(), Problem> {
 
 /// What a value is in a column of this type, or why it has no place there. `kind` is the type of the column where it comes from.
 pub fn cell<'a>(value: &'a Value, kind: ColumnType, field: &Field) -> Result<Cell<'a>, String> {
-    let wrong = || format!("column `{}`: {} is no `{}`", field.name(), written(value), type_name(field.data_type()));
+    let wrong = || {
+        let wanted = with_article(&type_name(field.data_type()));
+        format!("column `{}`: {} is not {wanted}", field.name(), written(value))
+    };
     if *value == Value::NULL {
         return if field.is_nullable() { Ok(Cell::Null) } else { Err(format!("column `{}` is null", field.name())) };
     }
@@ -192,7 +195,10 @@ mod tests {
         assert_eq!(decimal("12.5", "decimal(10,2)"), Ok(1250));
         assert_eq!(decimal("12.5000", "decimal(10,2)"), Ok(1250));
         assert_eq!(decimal("7", "int64"), Ok(7));
-        assert_eq!(decimal("12.505", "decimal(10,2)"), Err("column `c`: \"12.505\" is no `decimal(10,2)`".to_owned()));
+        assert_eq!(
+            decimal("12.505", "decimal(10,2)"),
+            Err("column `c`: \"12.505\" is not a `decimal(10,2)`".to_owned())
+        );
         assert!(decimal("123.45", "decimal(4,2)").is_err(), "five digits");
         assert!(decimal("7.5", "int64").is_err());
     }
@@ -201,7 +207,7 @@ mod tests {
     fn numbers_have_limits() {
         let whole = |number: i64, declared: &str| found(&Value::Int(number), ColumnType::MYSQL_TYPE_LONG, declared);
         assert_eq!((whole(-128, "int8"), whole(255, "uint8"), whole(1, "boolean")), (Ok(-128), Ok(255), Ok(1)));
-        assert_eq!(whole(128, "int8"), Err("column `c`: 128 is no `int8`".to_owned()));
+        assert_eq!(whole(128, "int8"), Err("column `c`: 128 is not an `int8`".to_owned()));
         assert!(whole(2, "boolean").is_err() && whole(-1, "uint64").is_err());
         assert_eq!(found(&Value::Bytes(vec![1, 0]), ColumnType::MYSQL_TYPE_BIT, "uint16"), Ok(256));
     }
@@ -212,7 +218,10 @@ mod tests {
         let at = |value: Value, declared: &str| found(&value, kind, declared);
         assert_eq!(at(Value::Date(1970, 1, 2, 0, 0, 0, 0), "date"), Ok(1));
         assert_eq!(at(Value::Date(1969, 12, 31, 23, 59, 59, 1), "timestamp"), Ok(-999_999));
-        assert_eq!(at(Value::Date(0, 0, 0, 0, 0, 0, 0), "date"), Err("column `c`: 0000-00-00 is no `date`".to_owned()));
+        assert_eq!(
+            at(Value::Date(0, 0, 0, 0, 0, 0, 0), "date"),
+            Err("column `c`: 0000-00-00 is not a `date`".to_owned())
+        );
         assert!(at(Value::Date(1970, 1, 2, 1, 0, 0, 0), "date").is_err(), "it has a time");
         assert_eq!(at(Value::Time(false, 0, 1, 0, 0, 0), "time"), Ok(3_600_000_000));
         assert!(

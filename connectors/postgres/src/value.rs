@@ -3,7 +3,7 @@
 
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use chrono::NaiveDate;
-use millstream_core::{Encoding, Problem, Result, type_name};
+use millstream_core::{Encoding, Problem, Result, type_name, with_article};
 use millstream_database::{Cell, limits, parse_decimal};
 use serde_json::json;
 
@@ -39,7 +39,8 @@ pub fn cell<'a>(value: Option<&'a str>, field: &Field) -> Result<Cell<'a>, Strin
         }),
     };
     found.ok_or_else(|| {
-        format!("column `{}`: {} is no `{}`", field.name(), shortened(text), type_name(field.data_type()))
+        let wanted = with_article(&type_name(field.data_type()));
+        format!("column `{}`: {} is not {wanted}", field.name(), shortened(text))
     })
 }
 
@@ -159,7 +160,7 @@ mod tests {
     fn numbers_have_limits() {
         assert_eq!((found("-128", "int8"), found("255", "uint8"), found("t", "boolean")), (Ok(-128), Ok(255), Ok(1)));
         assert_eq!(found("7.00", "int64"), Ok(7));
-        assert_eq!(found("128", "int8"), Err("column `c`: \"128\" is no `int8`".to_owned()));
+        assert_eq!(found("128", "int8"), Err("column `c`: \"128\" is not an `int8`".to_owned()));
         assert!(found("7.5", "int64").is_err() && found("-1", "uint64").is_err() && found("NaN", "int64").is_err());
         assert_eq!(found("-12.50", "decimal(10,2)"), Ok(-1250));
         assert!(found("123.45", "decimal(4,2)").is_err() && found("NaN", "decimal(4,2)").is_err());
