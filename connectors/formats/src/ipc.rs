@@ -15,8 +15,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::kind::{FormatKind, Settings, Side};
-use crate::pieces::{Pieces, carried};
-use crate::read::{Decoder, FileFormat, Reading};
+use crate::pieces::Pieces;
+use crate::read::{Decoder, FileFormat, Found, Reading};
 use crate::reader::{BatchReader, ReaderPosition, guarded};
 use crate::write::{Encoder, Writing};
 use crate::{Rows, ipc_stream};
@@ -72,7 +72,7 @@ impl FileFormat for ArrowFile {
         ipc_stream::open(bytes, decoder)
     }
 
-    fn inspect(&self, file: File) -> Result<(SchemaRef, u64)> {
+    fn inspect(&self, file: File) -> Result<Found> {
         inspect(file)
     }
 }
@@ -110,14 +110,14 @@ const MAX_RATIO: u64 = 128 * 1024 / 4;
 /// How much a batch may take in memory. Files are written in much smaller ones.
 const MAX_BATCH: u64 = 4 << 30;
 
-/// The canonical columns of a file, and how many rows it has.
-fn inspect(file: File) -> Result<(SchemaRef, u64)> {
+/// The columns of a file, and how many rows it has.
+fn inspect(file: File) -> Result<Found> {
     guarded(|| {
         let blocks = Blocks::of(&file)?;
         let rows = blocks.batches.iter().map(|block| blocks.header(&file, block, |header| rows_of(&header)));
         let rows = rows.sum::<Result<u64>>()?;
         let reader = blocks.open(file, None)?;
-        Ok((carried(&reader.schema())?, rows))
+        Found::carried(&reader.schema(), rows)
     })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::{Array, AsArray, OffsetSizeTrait, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_core::{Canonical, Canonicalized, Encoding, Error, Result, write_json};
 
 use crate::columns::repeated;
@@ -161,19 +161,19 @@ fn viewed(views: &[u128], start: usize, end: usize) -> usize {
     views[start..end].iter().map(|view| *view as u32 as usize).sum()
 }
 
-/// The columns that flows can carry. An error if there are some, and none of them is one; or if two have the same name.
-pub(crate) fn carried(schema: &Schema) -> Result<SchemaRef> {
+/// The columns that flows can carry, and why the others can't be. An error if there are some, and none of them is one; or if two have the
+/// same name.
+pub(crate) fn carried(schema: &Schema) -> Result<(Vec<Field>, Vec<String>)> {
     let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     if let Some(name) = repeated(&names) {
         return Err(Error::new(format!("it has two columns with the name `{name}`")));
     }
     let canonical = schema.fields().iter().map(|field| Canonical::new(&Schema::new(vec![field.clone()])));
     let (carried, others): (Vec<_>, Vec<_>) = canonical.partition(Result::is_ok);
-    match others.into_iter().find_map(Result::err).filter(|_| carried.is_empty()) {
-        Some(why) => Err(Error::new(why)),
-        None => {
-            let fields = carried.into_iter().flatten().map(|canonical| canonical.schema().field(0).clone());
-            Ok(Schema::new(fields.collect::<Vec<_>>()).into())
-        }
+    let others: Vec<String> = others.into_iter().filter_map(Result::err).collect();
+    if let Some(why) = others.first().filter(|_| carried.is_empty()) {
+        return Err(Error::new(why.clone()));
     }
+    let fields = carried.into_iter().flatten().map(|canonical| canonical.schema().field(0).clone());
+    Ok((fields.collect(), others))
 }

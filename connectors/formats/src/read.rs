@@ -8,10 +8,11 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use millstream_core::{ColumnType, Columns, Error, PlanContext, Problem, Result, ResultExt};
 
 use crate::kind::FormatKind;
+use crate::pieces::carried;
 use crate::reader::{BatchReader, Named};
 use crate::window::{Seekable, Window, decode, decompress};
 use crate::{Compression, TextEncoding};
@@ -63,8 +64,8 @@ pub(crate) trait FileFormat: fmt::Debug + Send + Sync {
         Err(Error::new("such bytes can only be read from files"))
     }
 
-    /// The canonical columns of a file, and how many rows it has.
-    fn inspect(&self, file: File) -> Result<(SchemaRef, u64)>;
+    /// What a file holds, which says so itself.
+    fn inspect(&self, file: File) -> Result<Found>;
 
     /// What of a file has to be there, of which the last so many bytes are.
     fn needed(&self, _file: File, _tail: u64, _decoder: &Decoder) -> Result<Needed> {
@@ -116,8 +117,29 @@ pub struct Found {
     /// The columns in canonical types. Those inferred from a sample may be null. None if there is nothing to tell
     /// from: an empty file, or NDJSON without a readable row.
     pub columns: Columns,
+    /// Why columns of the file are none of these: a sentence for each.
+    pub left_out: Vec<String>,
     /// How many rows the file has, if it says.
     pub rows: Option<u64>,
+}
+
+impl Found {
+    /// Of columns that were declared, or inferred.
+    pub fn of(columns: Columns) -> Self {
+        Self { columns, left_out: Vec::new(), rows: None }
+    }
+
+    /// Of the columns of a file in Arrow's types, and its number of rows.
+    ///
+    /// # Errors
+    /// If flows can carry none of the columns, or two have one name.
+    pub(crate) fn carried(schema: &Schema, rows: u64) -> Result<Self> {
+        let (fields, left_out) = carried(schema)?;
+        let column =
+            |field: Field| (field.name().clone(), ColumnType::new(field.data_type().clone(), field.is_nullable()));
+        let left_out = left_out.into_iter().map(|why| format!("{why}: it is left out")).collect();
+        Ok(Self { columns: Columns(fields.into_iter().map(column).collect()), left_out, rows: Some(rows) })
+    }
 }
 
 /// A format to read, as its settings say.
@@ -193,7 +215,7 @@ impl ReadFormat {
     /// The columns of a file that names them itself, such as one in Parquet. None of a text.
     pub fn declared(&self, file: File) -> Result<Option<Columns>> {
         match &self.reading {
-            Reading::File(format) => Ok(Some(declared(format.inspect(file)?).columns)),
+            Reading::File(format) => Ok(Some(format.inspect(file)?.columns)),
             Reading::Stream(_) => Ok(None),
         }
     }
@@ -205,11 +227,8 @@ impl ReadFormat {
         let found = || {
             let file = File::open(path)?;
             match &self.reading {
-                Reading::File(format) => format.inspect(file).map(declared),
-                Reading::Stream(format) => {
-                    let columns = format.infer(window(&**format, file, compression)?, rows)?;
-                    Ok(Found { columns, rows: None })
-                }
+                Reading::File(format) => format.inspect(file),
+                Reading::Stream(format) => Ok(Found::of(format.infer(window(&**format, file, compression)?, rows)?)),
             }
         };
         found().doing(|| format!("reading `{}`", path.display()))
@@ -218,14 +237,6 @@ impl ReadFormat {
 
 fn window(format: &dyn StreamFormat, file: File, compression: Option<Compression>) -> Result<Window> {
     Ok(Window::new(decode(decompress(file, compression)?, format.encoding()), ReadMode::Bounded))
-}
-
-fn declared((schema, rows): (SchemaRef, u64)) -> Found {
-    let fields = schema
-        .fields()
-        .iter()
-        .map(|field| (field.name().clone(), ColumnType::new(field.data_type().clone(), field.is_nullable())));
-    Found { columns: Columns(fields.collect()), rows: Some(rows) }
 }
 
 /// When a reader of a text format hands out rows.

@@ -21,7 +21,7 @@ use super::reads::reads;
 /// Reads files: CSV, NDJSON, JSON, Parquet, Avro, and Arrow IPC.
 ///
 /// The files are read one after the other, sorted by path, and have to have the same columns. Parquet, Avro and Arrow files
-/// name theirs, of which those are left out whose types flows can't carry; for CSV, NDJSON and JSON they are declared in
+/// name theirs, of which those are left out whose types flows can't carry, as `check` says; for CSV, NDJSON and JSON they are declared in
 /// `schema`, or found by looking at the first rows of the first file: integers become `int64`, other numbers `float64`, `true`
 /// and `false` `boolean`, texts in ISO 8601 with a time and an offset `timestamp`, all else `utf8`, also numbers with a sign `+`
 /// or a zero in front, and integers that `int64` can't hold, of which `float64` would lose digits; and every column may be null. Columns that no node uses are not decoded.
@@ -210,7 +210,8 @@ impl InputSettings for FileInput {
         let files = Files::new(source, decoder, finite, left);
         let rows = found.rows.filter(|_| finite);
         let reads = Some(self.reads(context));
-        Ok(InputPlan { reads, continues: !finite, finite, rows, ..InputPlan::new(schema, move || Ok(files)) })
+        let warnings = found.left_out;
+        Ok(InputPlan { reads, continues: !finite, finite, rows, warnings, ..InputPlan::new(schema, move || Ok(files)) })
     }
 }
 

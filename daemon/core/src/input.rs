@@ -59,6 +59,8 @@ pub struct InputPlan {
     pub reads: Option<Reads>,
     /// How many rows there are, if that is known and cheap to know: for the progress bar.
     pub rows: Option<u64>,
+    /// What a user may not expect of what it reads: a sentence for each.
+    pub warnings: Vec<String>,
     /// Makes the input, without I/O.
     pub build: Box<dyn FnOnce() -> Result<Box<dyn Input>> + Send>,
 }
@@ -76,6 +78,7 @@ impl InputPlan {
             continues: false,
             reads: None,
             rows: None,
+            warnings: Vec::new(),
             build: Box::new(|| Ok(Box::new(build()?))),
         }
     }

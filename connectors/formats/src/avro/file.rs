@@ -16,7 +16,7 @@ use super::schema::AvroSchema;
 use super::write::{ROW, RowWriter, check_names, put_bytes, put_long, schema_of};
 use super::{Codec, json, read};
 use crate::ipc::shorter;
-use crate::read::{Decoder, FileFormat, wanted};
+use crate::read::{Decoder, FileFormat, Found, wanted};
 use crate::reader::{BatchReader, ReaderPosition};
 use crate::records::{Batches, Budget, Cursor};
 use crate::refusal::Refusal;
@@ -57,7 +57,7 @@ impl FileFormat for AvroFile {
         Container::open(Box::new(std::io::Cursor::new(bytes)), length)?.read(&decoder.columns, decoder)
     }
 
-    fn inspect(&self, file: File) -> Result<(SchemaRef, u64)> {
+    fn inspect(&self, file: File) -> Result<Found> {
         let length = file.metadata()?.len();
         let mut container = Container::open(Box::new(file), length)?;
         let mut rows = 0_u64;
@@ -65,7 +65,7 @@ impl FileFormat for AvroFile {
             rows = rows.saturating_add(count);
             container.pass(size)?;
         }
-        Ok((container.schema.columns().schema(), rows))
+        Ok(Found { rows: Some(rows), ..Found::of(container.schema.columns()) })
     }
 }
 

@@ -18,8 +18,7 @@ use serde::Deserialize;
 
 use self::reader::{ParquetReader, needed};
 use crate::kind::{FormatKind, Settings, Side};
-use crate::pieces::carried;
-use crate::read::{Decoder, FileFormat, Needed, Reading};
+use crate::read::{Decoder, FileFormat, Found, Needed, Reading};
 use crate::reader::{BatchReader, guarded};
 use crate::write::{Encoder, WRITE_ROWS, Writing};
 
@@ -70,7 +69,7 @@ impl FileFormat for Parquet {
         Ok(Box::new(ParquetReader::new(file, decoder.schema(), decoder.batch_rows)?))
     }
 
-    fn inspect(&self, file: File) -> Result<(SchemaRef, u64)> {
+    fn inspect(&self, file: File) -> Result<Found> {
         inspect(file)
     }
 
@@ -130,12 +129,12 @@ fn not_written(error: parquet::errors::ParquetError) -> Error {
     Error::new(error.to_string())
 }
 
-/// The canonical columns of a file, and how many rows it has.
-fn inspect(file: File) -> Result<(SchemaRef, u64)> {
+/// The columns of a file, and how many rows it has.
+fn inspect(file: File) -> Result<Found> {
     guarded(|| {
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(corrupt)?;
         let rows = builder.metadata().file_metadata().num_rows();
-        Ok((carried(builder.schema())?, u64::try_from(rows).unwrap_or(0)))
+        Found::carried(builder.schema(), u64::try_from(rows).unwrap_or(0))
     })
 }
 

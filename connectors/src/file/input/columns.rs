@@ -21,7 +21,7 @@ impl ResolvedFiles {
                 .check_header(&file.path, *compression, columns)
                 .map_err(|error| at(Problem::new(format!("`{}`: {error}", file.name))))?;
         }
-        Ok(Found { columns: columns.clone(), rows: None })
+        Ok(Found::of(columns.clone()))
     }
 
     /// The columns that the files have, which must be the same. So many rows of the first are looked at, if need be.

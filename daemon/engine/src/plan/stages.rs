@@ -42,6 +42,7 @@ pub fn assemble(
     options: &PlanOptions<'_>,
 ) -> Result<Plan, Diagnostics> {
     let orders: Vec<Order> = wiring.nodes.iter().map(order).collect();
+    let warnings = file.warnings.iter().cloned().chain(warnings_of_inputs(&wiring, &drafts)).collect();
     let are_followed: Vec<bool> = drafts.iter().map(is_followed).collect();
     let mut plan = Plan {
         flow: file.flow.name.clone(),
@@ -57,7 +58,7 @@ pub fn assemble(
         replay_log_retention: file.checkpoint.replay_log,
         budget: file.limits,
         time_groups: Vec::new(),
-        warnings: file.warnings.clone(),
+        warnings,
         secrets: file.secrets().clone(),
         files: file.files.clone(),
     };
@@ -85,6 +86,18 @@ fn order(wired: &Wired<'_>) -> Order {
 /// Whether it is an input that reads what others go on to write, and would read it again.
 fn is_followed(draft: &Draft) -> bool {
     matches!(&draft.plan, NodePlan::Input(plan) if !plan.finite && plan.replayable && plan.interleaved && !plan.acknowledges)
+}
+
+/// What inputs say of what they read.
+fn warnings_of_inputs(wiring: &Wiring<'_>, drafts: &[Draft]) -> Vec<String> {
+    let of = |(wired, draft): (&Wired<'_>, &Draft)| match &draft.plan {
+        NodePlan::Input(plan) => {
+            let said = |warning: &String| format!("input `{}`: {warning}", wired.node.name);
+            plan.warnings.iter().map(said).collect()
+        }
+        NodePlan::Processor(_) | NodePlan::Output(_) => Vec::new(),
+    };
+    wiring.nodes.iter().zip(drafts).flat_map(of).collect()
 }
 
 fn barrier_rows(wired: &Wired<'_>) -> Option<u64> {

@@ -214,6 +214,13 @@ fn what_becomes_of_rows_that_come_in_every_run_should_be_said() {
 }
 
 #[test]
+fn what_an_input_warns_of_is_said_of_the_plan() {
+    let text = "input.a = { type = \"events\", rows = 5, warnings = [\"half of it is left out\"] }\n\
+                output.d = { type = \"file\", from = \"a\", path = \"x\" }";
+    assert_eq!(super::running::plan(text).warnings, ["input `a`: half of it is left out"]);
+}
+
+#[test]
 fn an_event_time_that_is_not_right() {
     let flow = |time: &str| {
         format!(

@@ -43,6 +43,9 @@ pub struct Events {
     /// Waits so many milliseconds before every batch.
     #[serde(default)]
     pause: u64,
+    /// What it says of itself.
+    #[serde(default)]
+    warnings: Vec<String>,
 }
 
 fn one() -> u64 {
@@ -86,6 +89,7 @@ impl InputSettings for Events {
             finite: !self.live,
             interleaved: self.mixed,
             rows: Some(self.rows),
+            warnings: self.warnings.clone(),
             ..InputPlan::new(reading.schema.clone(), move || Ok(reading))
         })
     }
