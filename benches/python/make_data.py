@@ -28,9 +28,9 @@ def write(name, columns):
 
 
 def write_numbers(name, numbers, label):
-    """A table of numbers `x0`, `x1`, … and a boolean `label`."""
+    """A table of numbers `x0`, `x1`, … and a `label`."""
     columns = {f"x{index}": column for index, column in enumerate(numbers)}
-    write(name, columns | {"label": pyarrow.array(label, pyarrow.bool_())})
+    write(name, columns | {"label": label})
 
 
 def synth28():
@@ -60,7 +60,8 @@ def elec2_and_covtype():
             label = pyarrow.compute.equal(target, positive).combine_chunks()
             write_numbers(f"{name}.parquet", numbers, label)
             if name == "covtype":
-                write_numbers("covtype7.parquet", [number.slice(0, 100_000) for number in numbers], target.slice(0, 100_000))
+                few = [column.slice(0, 100_000) for column in [*numbers, target]]
+                write_numbers("covtype7.parquet", few[:-1], few[-1])
 
 
 def shuttle():

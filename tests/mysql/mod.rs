@@ -1,6 +1,7 @@
 //! Flows over real servers of MySQL and MariaDB, with the real binary: all are killed, and what comes out is compared with what is there.
 
 mod changes;
+mod failover;
 mod output;
 mod reading;
 

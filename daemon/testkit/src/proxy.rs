@@ -35,7 +35,7 @@ pub struct Proxy {
 }
 
 struct Shared {
-    target: String,
+    target: Mutex<String>,
     decide: Box<Decide>,
     exchanges: AtomicU64,
     faults: AtomicU64,
@@ -70,7 +70,7 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let (exchanges, faults, answered, connections) = Default::default();
         let shared = Arc::new(Shared {
-            target: target.to_owned(),
+            target: Mutex::new(target.to_owned()),
             decide: Box::new(decide),
             exchanges,
             faults,
@@ -107,6 +107,12 @@ impl Proxy {
         self.shared.answered.load(Ordering::Relaxed)
     }
 
+    /// Stands before another server from now on, and cuts all connections to the one before.
+    pub fn lead_to(&self, target: &str) {
+        *self.shared.target.lock().unwrap_or_else(PoisonError::into_inner) = target.to_owned();
+        self.cut();
+    }
+
     /// Cuts all connections.
     pub fn cut(&self) {
         self.shared.cut();
@@ -128,7 +134,8 @@ impl Shared {
     }
 
     fn take(self: Arc<Self>, program: TcpStream) {
-        let Ok(server) = TcpStream::connect(&self.target) else {
+        let target = self.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Ok(server) = TcpStream::connect(target) else {
             let _ = program.shutdown(Shutdown::Both);
             return;
         };

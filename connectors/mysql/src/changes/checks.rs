@@ -6,7 +6,8 @@ use millstream_core::{Error, Result};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
 
-use super::place::Place;
+use super::gtids::Gtids;
+use super::place::{Place, Reached};
 use crate::client::failed;
 
 /// What a server is.
@@ -58,8 +59,50 @@ pub async fn check(connection: &mut Conn) -> Result<Product> {
     Ok(if is_mariadb { Product::MariaDb } else { Product::MySql })
 }
 
-/// The place behind the last transaction.
-pub async fn newest(connection: &mut Conn, product: Product) -> Result<Place> {
+/// By what a server is told from those that may take its place.
+pub async fn identity(connection: &mut Conn, product: Product) -> Result<String> {
+    let name = match product {
+        Product::MySql => "server_uuid",
+        Product::MariaDb => "server_id",
+    };
+    let found: Option<String> = connection
+        .query_first(format!("SELECT CAST(@@{name} AS CHAR)"))
+        .await
+        .map_err(|error| failed("asking which server it is", error))?;
+    found.ok_or_else(|| Error::new(format!("the server does not say its `{name}`")))
+}
+
+/// The names of the files that the binary log has.
+pub async fn files(connection: &mut Conn) -> Result<Vec<String>> {
+    let rows: Vec<mysql_async::Row> = connection
+        .query("SHOW BINARY LOGS")
+        .await
+        .map_err(|error| failed("asking for the files of the binary log", error))?;
+    Ok(rows.iter().filter_map(|row| row.get_opt::<String, _>(0)?.ok()).collect())
+}
+
+/// Behind the last transaction.
+pub async fn newest(connection: &mut Conn, product: Product) -> Result<Reached> {
+    let doing = |error| failed("asking for the end of the binary log", error);
+    let status = status(connection, product).await?;
+    let file = status.get_opt::<String, _>(0).and_then(Result::ok);
+    let position = status.get_opt::<u64, _>(1).and_then(Result::ok);
+    let place = file.zip(position).map(|(file, position)| Place { file, position });
+    let place = place.ok_or_else(|| Error::new("the server does not say where its binary log ends"))?;
+    let gtids = match product {
+        Product::MySql => status.get_opt::<String, _>(4).and_then(Result::ok),
+        Product::MariaDb => {
+            let known = connection.exec_first("SELECT BINLOG_GTID_POS(?, ?)", (&place.file, place.position)).await;
+            known.map_err(doing)?.flatten()
+        }
+    };
+    let gtids = Gtids::parse(&gtids.unwrap_or_default(), product)?;
+    Ok(Reached { server: identity(connection, product).await?, place, gtids })
+}
+
+/// What a server says of the end of its log.
+async fn status(connection: &mut Conn, product: Product) -> Result<mysql_async::Row> {
+    let none = || Error::new("the server writes no binary log");
     let doing = |error| failed("asking for the end of the binary log", error);
     let statements: &[&str] = match product {
         Product::MySql => &["SHOW BINARY LOG STATUS", "SHOW MASTER STATUS"],
@@ -68,17 +111,11 @@ pub async fn newest(connection: &mut Conn, product: Product) -> Result<Place> {
     let mut last = None;
     for statement in statements {
         match connection.query_first::<mysql_async::Row, _>(*statement).await {
-            Ok(Some(row)) => {
-                let file = row.get_opt::<String, _>(0).and_then(Result::ok);
-                let position = row.get_opt::<u64, _>(1).and_then(Result::ok);
-                let place = file.zip(position).map(|(file, position)| Place { file, position });
-                return place.ok_or_else(|| Error::new("the server does not say where its binary log ends"));
-            }
-            Ok(None) => return Err(Error::new("the server writes no binary log")),
+            Ok(status) => return status.ok_or_else(none),
             // A server that does not know the word yet.
             Err(mysql_async::Error::Server(error)) if error.code == 1064 => last = Some(error.into()),
             Err(error) => return Err(doing(error)),
         }
     }
-    Err(last.map_or_else(|| Error::new("the server writes no binary log"), doing))
+    Err(last.map_or_else(none, doing))
 }

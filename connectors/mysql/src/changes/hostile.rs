@@ -9,7 +9,7 @@ use mysql_common::binlog::EventStreamReader;
 use mysql_common::binlog::consts::BinlogVersion;
 
 use super::MysqlChangesSettings;
-use super::place::Place;
+use super::place::{Place, Reached};
 use super::reader::{Job, guarded};
 use super::stream::{Change, Follower};
 
@@ -57,7 +57,8 @@ const CHANGES: &str = "INSERT INTO kinds VALUES (1, 4000000000, -12345.67, 1e300
 
 /// Follows events behind the one that says how they are written. Returns which rows were read, and why others can't be.
 fn follow(job: &Arc<Job>, format: &[u8], mut bytes: &[u8]) -> Vec<Result<(), String>> {
-    let mut follower = Follower::new(job.clone(), Place { file: "binlog.000002".into(), position: 4 });
+    let place = Place { file: "binlog.000002".into(), position: 4 };
+    let mut follower = Follower::new(job.clone(), Reached { place, ..Reached::default() });
     let mut events = EventStreamReader::new(BinlogVersion::Version4);
     follower.take(&events.read(format).unwrap().unwrap(), |_, _| Ok(())).unwrap();
     let mut rows = Vec::new();

@@ -1,6 +1,7 @@
 //! The input `mysql_changes`: its settings, and what they come to.
 
 mod checks;
+mod gtids;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod hostile;
@@ -58,6 +59,10 @@ use shape::Missing;
 /// `binlog_row_metadata = FULL`, no `binlog_row_value_options`, and in MariaDB no `log_bin_compress`. The user needs `SELECT` on the tables, `REPLICATION
 /// SLAVE` and `REPLICATION CLIENT`; to read the tables of MySQL also `BACKUP_ADMIN`; in MariaDB, `BINLOG MONITOR`. What the log does not say stops the
 /// flow, with what to do: statements in place of rows, `XA` transactions, events that are not known, a log that was deleted before it was read.
+///
+/// Another server may take the place of the one that was read, at the same address: a replica that writes what it replicates into its own log, in
+/// MySQL with `gtid_mode = ON`, in MariaDB with `log_slave_updates`. Its log is read behind the transactions that are known, by their numbers (GTIDs). A
+/// server that has not all of them ends the flow, since something is lost then; so does another server where transactions have no numbers.
 ///
 /// Values have to fit the types in `schema`, as with `mysql_query`; a row with one that does not leaves by the port `failed`. Columns that are not
 /// declared may come and go.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::gtids::Gtids;
+
 /// A place in a binary log: a file, and how many bytes of it lie before.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
@@ -31,13 +33,24 @@ impl fmt::Display for Place {
     }
 }
 
+/// How far the transactions of a log have been read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    /// The server whose log it is.
+    pub server: String,
+    /// The place in it.
+    pub place: Place,
+    /// The transactions before, as other servers know them that may take its place.
+    pub gtids: Gtids,
+}
+
 /// How far a flow has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// The tables, as the flow named them when this was kept.
     pub tables: Vec<String>,
-    /// The place behind the last transaction all of whose rows were taken.
-    pub place: Place,
+    /// Behind the last transaction all of whose rows were taken.
+    pub reached: Reached,
     /// How many rows of the transaction behind it were taken.
     pub rows: u64,
     /// What of the tables is to be read.

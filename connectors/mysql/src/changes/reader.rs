@@ -9,13 +9,14 @@ use futures::{FutureExt as _, StreamExt as _};
 use millstream_core::{Error, ErrorClass, Result, ResultExt as _};
 use millstream_database::{Gathered, Pages, Source, Status, Watch, can_be_key};
 use millstream_spool::Pauses;
-use mysql_async::binlog::events::Event;
+use mysql_async::binlog::events::{Event, RotateEvent};
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{BinlogStream, BinlogStreamRequest, Conn};
 use tokio::time::timeout;
 
-use super::checks::{Product, check, newest};
-use super::place::{Place, Progress, SnapshotProgress};
+use super::checks::{Product, check, files, identity, newest};
+use super::gtids::Gtids;
+use super::place::{Place, Progress, Reached, SnapshotProgress};
 use super::shape::Missing;
 use super::snapshot::{Chunk, ChunkOf};
 use super::stream::{Change, Follower};
@@ -79,8 +80,8 @@ impl ChangesReader {
         self.job.tables.iter().map(|table| format!("{}={}", table.port, table.table.quoted())).collect()
     }
 
-    /// Checks the server and its tables. Returns what it is, the keys, and where its log ends.
-    async fn look(&self, connection: &mut Conn, reads_tables: bool) -> Result<(Product, Vec<Vec<String>>, Place)> {
+    /// Checks the server and its tables. Returns what it is, and the keys.
+    async fn look(&self, connection: &mut Conn, reads_tables: bool) -> Result<(Product, Vec<Vec<String>>)> {
         let product = check(connection).await?;
         let mut keys = Vec::new();
         for TableJob { table, columns, key, .. } in &self.job.tables {
@@ -97,18 +98,18 @@ impl ChangesReader {
                 None => table.primary_key(connection, &columns.row, can_be_key).await?,
             });
         }
-        Ok((product, keys, newest(connection, product).await?))
+        Ok((product, keys))
     }
 
     /// Follows the log from where it was read, until something goes wrong.
     async fn follow(&mut self, pages: &mut Pages, pauses: &mut Pauses) -> Result<()> {
-        let mut stream = self.stream().await?;
+        let (mut stream, follower) = self.stream().await?;
         let mut queries = None;
-        let mut work = Work::new(self);
+        let mut work = Work::new(self, follower);
         let mut silent = 0;
         loop {
             if self.progress.snapshot.is_some() && work.chunk.is_none() && !work.follower.is_within() {
-                work.chunk = self.read_chunk(&mut queries).await?;
+                work.chunk = self.read_chunk(&mut queries, work.follower.server()).await?;
             }
             if work.is_chunk_due() {
                 work.flush(self, pages).await?;
@@ -122,14 +123,11 @@ impl ChangesReader {
                         work.flush(self, pages).await?;
                         silent = 0;
                     }
-                    let silence = self.job.heartbeat * 3;
-                    let late =
-                        |_| Error::transient(format!("the server has said nothing for {} s", silence.as_secs_f64()));
-                    timeout(silence, next(&mut stream)).await.map_err(late)??
+                    self.next_in_time(&mut stream).await?
                 }
             };
             let event = event.ok_or_else(|| Error::transient("the server has ended the binary log"))?;
-            let event = event.map_err(|error| of_log(error, &self.progress.place))?;
+            let event = event.map_err(|error| of_log(error, &self.progress.reached.place))?;
             pauses.end();
             guarded(|| work.take(&event))?;
             silent += 1;
@@ -140,24 +138,81 @@ impl ChangesReader {
         }
     }
 
-    async fn stream(&self) -> Result<BinlogStream> {
+    /// The next event, of a server that says at times that it is there.
+    async fn next_in_time(&self, stream: &mut BinlogStream) -> Result<Option<Result<Event, mysql_async::Error>>> {
+        let silence = self.job.heartbeat * 3;
+        let late = |_| Error::transient(format!("the server has said nothing for {} s", silence.as_secs_f64()));
+        timeout(silence, next(stream)).await.map_err(late)?
+    }
+
+    /// The log behind what was read of it.
+    async fn stream(&self) -> Result<(BinlogStream, Follower)> {
         let mut connection = self.job.server.connect().await?;
         let doing = |error| failed("asking for the binary log", error);
         let nanos = self.job.heartbeat.as_nanos();
+        // Whoever can do less of MariaDB is not told the numbers of transactions.
         connection
             .query_drop(format!(
                 "SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}, @master_binlog_checksum = 'ALL', \
-                 @source_binlog_checksum = 'ALL'"
+                 @source_binlog_checksum = 'ALL', @mariadb_slave_capability = 4"
             ))
             .await
             .map_err(doing)?;
-        let Place { file, position } = &self.progress.place;
+        let server = identity(&mut connection, self.product).await?;
+        let reached = self.progress.reached.clone();
+        if server != reached.server {
+            return self.stream_of_another(connection, server, reached).await;
+        }
+        let Place { file, position } = &reached.place;
         let request = BinlogStreamRequest::new(self.job.server_id).with_filename(file.as_bytes()).with_pos(*position);
-        connection.get_binlog_stream(request).await.map_err(doing)
+        let stream = connection.get_binlog_stream(request).await.map_err(doing)?;
+        Ok((stream, Follower::new(self.job.clone(), reached)))
+    }
+
+    /// The log of another server, which has taken the place of the one that was read, behind the same transactions.
+    async fn stream_of_another(
+        &self,
+        mut connection: Conn,
+        server: String,
+        reached: Reached,
+    ) -> Result<(BinlogStream, Follower)> {
+        let (known, gtids) = (&reached.server, &reached.gtids);
+        let doing = |error| failed("asking for the binary log of another server", error);
+        let files = files(&mut connection).await?;
+        let request = BinlogStreamRequest::new(self.job.server_id);
+        let request = match gtids {
+            Gtids::Unknown => {
+                return Err(Error::new(format!(
+                    "the server is another one, {server}, than the one whose binary log was read, {known}, which did not number its transactions; \
+                 `--reset` of the node begins with the tables anew"
+                )));
+            }
+            Gtids::MariaDb(_) => {
+                let state = format!("SET @slave_connect_state = '{gtids}'");
+                connection.query_drop(state).await.map_err(doing)?;
+                request
+            }
+            Gtids::MySql(_) => {
+                let has_all =
+                    connection.exec_first("SELECT GTID_SUBSET(?, @@gtid_executed)", (gtids.to_string(),)).await;
+                // It would not mind that it never had some of them.
+                if has_all.map_err(doing)? != Some(true) {
+                    return Err(lacking(&server, &reached, "it has not done all of them"));
+                }
+                request.with_gtid().with_gtid_set(gtids.sids()?)
+            }
+        };
+        let mut stream = connection.get_binlog_stream(request).await.map_err(doing)?;
+        let first = self.next_in_time(&mut stream).await?;
+        let first = first.ok_or_else(|| Error::transient("the server has ended the binary log"))?;
+        let first = first.map_err(|error| of_another(error, &server, &reached))?;
+        let place = guarded(|| beginning(&first, &files))?;
+        tracing::info!("server {server} has taken the place of {known}: its binary log is read behind {gtids}");
+        Ok((stream, Follower::elsewhere(self.job.clone(), server, place, reached)))
     }
 
     /// Reads the next chunk of the tables. None if they have been read.
-    async fn read_chunk(&mut self, queries: &mut Option<Conn>) -> Result<Option<Chunk>> {
+    async fn read_chunk(&mut self, queries: &mut Option<Conn>, server: &str) -> Result<Option<Chunk>> {
         let Some(SnapshotProgress { tables, after }) = &self.progress.snapshot else { return Ok(None) };
         let (Some(job), Some(key)) = (self.job.tables.get(*tables), self.keys.get(*tables)) else {
             self.progress.snapshot = None;
@@ -168,6 +223,9 @@ impl ChangesReader {
             Some(connection) => connection,
             None => self.job.server.connect().await?,
         };
+        if identity(&mut connection, self.product).await? != server {
+            return Err(Error::transient("another server answers than the one whose binary log is read"));
+        }
         let of = ChunkOf { table: *tables, job, key, after, rows: self.job.chunk_rows };
         let chunk = of.read(&mut connection, self.product).await?;
         *queries = Some(connection);
@@ -189,6 +247,33 @@ fn of_log(error: mysql_async::Error, place: &Place) -> Error {
     }
 }
 
+/// The same of a server that has taken the place of another.
+fn of_another(error: mysql_async::Error, server: &str, reached: &Reached) -> Error {
+    match &error {
+        mysql_async::Error::Server(of) if of.code == 1236 => lacking(server, reached, &of.message),
+        _ => failed("reading the binary log of another server", error),
+    }
+}
+
+/// A server has taken the place of another without its transactions.
+fn lacking(server: &str, Reached { server: known, gtids, .. }: &Reached, why: &str) -> Error {
+    Error::new(format!(
+        "server {server} has taken the place of {known}, and does not have what follows the transactions {gtids}: {why}; if it stays in its \
+         place, `--reset` of the node begins with the tables anew"
+    ))
+}
+
+/// The beginning of the file of which a stream's first event says that it is read.
+fn beginning(event: &Event, files: &[String]) -> Result<Place> {
+    let rotate = event.read_event::<RotateEvent<'_>>().doing(|| "reading where the binary log begins")?;
+    // The name may have a checksum of four bytes behind it.
+    let name = rotate.name_raw();
+    let is_it = |file: &&String| name.strip_prefix(file.as_bytes()).is_some_and(|rest| matches!(rest.len(), 0 | 4));
+    let file = files.iter().filter(is_it).max_by_key(|file| file.len());
+    let file = file.ok_or_else(|| Error::transient("the binary log begins with a file that was not there before"))?;
+    Ok(Place { file: file.clone(), position: 4 })
+}
+
 /// What has come since the last page.
 struct Work {
     follower: Follower,
@@ -199,12 +284,11 @@ struct Work {
 }
 
 impl Work {
-    fn new(reader: &ChangesReader) -> Self {
-        let Progress { place, rows, .. } = &reader.progress;
+    fn new(reader: &ChangesReader, follower: Follower) -> Self {
         let tables = reader.job.tables.iter().map(|table| &table.columns).zip(reader.keys.iter().map(Vec::as_slice));
         Self {
-            follower: Follower::new(reader.job.clone(), place.clone()),
-            skip: *rows,
+            follower,
+            skip: reader.progress.rows,
             changes: Gathered::new(tables, reader.job.batch_rows),
             chunk: None,
         }
@@ -234,21 +318,22 @@ impl Work {
 
     /// Whether the log was read further than was said.
     fn has_come(&self, reader: &ChangesReader) -> bool {
-        !self.changes.is_empty() || *self.follower.committed() != reader.progress.place
+        !self.changes.is_empty() || *self.follower.committed() != reader.progress.reached
     }
 
     /// Whether all that has changed until the chunk was read has come.
     fn is_chunk_due(&self) -> bool {
-        let due = |chunk: &Chunk| !self.follower.is_within() && *self.follower.committed() >= chunk.high;
+        let is_past = |place: &Place| self.follower.is_at_home() && self.follower.committed().place >= *place;
+        let due = |chunk: &Chunk| !self.follower.is_within() && is_past(&chunk.high);
         self.chunk.as_ref().is_some_and(due)
     }
 
     /// Hands on what has come.
     async fn flush(&mut self, reader: &mut ChangesReader, pages: &mut Pages) -> Result<()> {
-        reader.progress.place = self.follower.committed().clone();
+        reader.progress.reached.clone_from(self.follower.committed());
         reader.progress.rows = self.follower.rows().max(self.skip);
         let page = self.changes.page(reader.kept()?)?;
-        reader.watch.pass(page.count, &reader.progress.place);
+        reader.watch.pass(page.count, &reader.progress.reached.place);
         pages.push(page).await
     }
 
@@ -262,7 +347,7 @@ impl Work {
         };
         reader.progress.snapshot = (next.tables < reader.job.tables.len()).then_some(next);
         let page = chunk.rows.page(reader.kept()?)?;
-        reader.watch.pass(page.count, &reader.progress.place);
+        reader.watch.pass(page.count, &reader.progress.reached.place);
         pages.push(page).await
     }
 }
@@ -281,14 +366,14 @@ impl Source for ChangesReader {
             .transpose()?;
         let reads_tables = kept.as_ref().map_or(self.job.has_snapshot, |kept| kept.snapshot.is_some());
         let mut connection = self.job.server.begin().await?;
-        let (product, keys, end) = self.look(&mut connection, reads_tables).await?;
-        (self.product, self.keys) = (product, keys);
+        (self.product, self.keys) = self.look(&mut connection, reads_tables).await?;
         let tables = self.table_names();
         self.progress = match kept {
             Some(kept) => kept,
             None => {
                 let snapshot = self.job.has_snapshot.then(SnapshotProgress::default);
-                Progress { tables: tables.clone(), place: end, rows: 0, snapshot }
+                let reached = newest(&mut connection, self.product).await?;
+                Progress { tables: tables.clone(), reached, rows: 0, snapshot }
             }
         };
         if self.progress.tables != tables {

@@ -12,7 +12,8 @@ use mysql_async::binlog::events::{
 };
 use mysql_common::io::ParseBuf;
 
-use super::place::Place;
+use super::gtids::{Announcement, Gtid};
+use super::place::{Place, Reached};
 use super::reader::Job;
 use super::shape::Shape;
 use super::values::Values;
@@ -34,11 +35,15 @@ enum Within {
 /// Follows a log, event by event.
 pub struct Follower {
     job: Arc<Job>,
+    /// The server whose events these are.
+    server: String,
     /// Behind the last event.
     seen: Place,
-    /// Behind the last event that was in no transaction.
-    committed: Place,
+    /// Behind the last event that was in no transaction: at first of the server that was read before, which may have been another one.
+    committed: Reached,
     within: Within,
+    /// The number of the transaction that has been announced.
+    gtid: Option<Gtid>,
     /// Whether the format of the log's events has come.
     knows_format: bool,
     /// How many bytes are left of the events of a compressed transaction.
@@ -61,14 +66,20 @@ pub struct Change<'a> {
 }
 
 impl Follower {
-    /// One that begins at a place.
-    pub fn new(job: Arc<Job>, place: Place) -> Self {
-        let (seen, committed) = (place.clone(), place);
+    /// One that begins where a log was read.
+    pub fn new(job: Arc<Job>, reached: Reached) -> Self {
+        Self::elsewhere(job, reached.server.clone(), reached.place.clone(), reached)
+    }
+
+    /// One that begins behind the same transactions in the log of another server, before a place of that.
+    pub fn elsewhere(job: Arc<Job>, server: String, seen: Place, reached: Reached) -> Self {
         Self {
             job,
+            server,
             seen,
-            committed,
+            committed: reached,
             within: Within::Nothing,
+            gtid: None,
             knows_format: false,
             compressed: 0,
             rows: 0,
@@ -76,9 +87,19 @@ impl Follower {
         }
     }
 
-    /// The place behind the last transaction.
-    pub fn committed(&self) -> &Place {
+    /// Behind the last transaction.
+    pub fn committed(&self) -> &Reached {
         &self.committed
+    }
+
+    /// Whether `committed` is a place in the log that is followed, and not in that of the server that was read before.
+    pub fn is_at_home(&self) -> bool {
+        self.committed.server == self.server
+    }
+
+    /// The server whose log it is.
+    pub fn server(&self) -> &str {
+        &self.server
     }
 
     /// How many rows of the transaction behind it have come.
@@ -93,7 +114,7 @@ impl Follower {
 
     /// Takes an event, and hands on its rows, each with its number in the transaction.
     pub fn take(&mut self, event: &Event, mut change: impl FnMut(Change<'_>, u64) -> Result<()>) -> Result<()> {
-        self.pass(event);
+        let has_passed = self.pass(event);
         let kind = event.header().event_type_raw();
         match kind {
             2 => self.query(&event.read_event::<QueryEvent<'_>>().doing(reading)?)?,
@@ -114,7 +135,11 @@ impl Follower {
                     "the server says that its binary log lacks changes; `--reset` of the node begins with the tables anew",
                 ));
             }
-            33 | 34 | 42 | 162 if self.within == Within::Nothing => self.within = Within::Announced,
+            33 | 34 | 42 | 162 if self.within == Within::Nothing => {
+                let Announcement { gtid, begins } = Announcement::read(event)?;
+                self.gtid = Some(gtid);
+                self.within = if begins { Within::Transaction } else { Within::Announced };
+            }
             38 if self.rows > 0 => {
                 return Err(Error::new(
                     "a transaction of `XA` has changed a table that is read; the binary log has its rows before it is known whether it is \
@@ -124,6 +149,11 @@ impl Follower {
             38 => self.within = Within::Nothing,
             39 => self.partial(event)?,
             40 => self.payload(event)?,
+            // It says that there is nothing more until there, which tells how far the log of a server is read that has taken the place of another.
+            27 if self.within == Within::Nothing && !self.is_at_home() && event.header().log_pos() > 0 => {
+                self.seen.position = event.header().log_pos().into();
+                self.commit();
+            }
             // The server's own affairs.
             0 | 1 | 3 | 5 | 13 | 14 | 27..=29 | 33..=37 | 41 | 42 | 160..=164 => {}
             _ if event.header().flags().contains(EventFlags::LOG_EVENT_IGNORABLE_F) => {}
@@ -141,24 +171,36 @@ impl Follower {
                 )));
             }
         }
-        if self.within == Within::Nothing {
-            self.committed.clone_from(&self.seen);
-            self.rows = 0;
+        if self.within == Within::Nothing && has_passed {
+            self.commit();
         }
         Ok(())
     }
 
-    /// Takes note of where the event ends.
-    fn pass(&mut self, event: &Event) {
+    /// No transaction is open.
+    fn commit(&mut self) {
+        self.rows = 0;
+        self.committed.place.clone_from(&self.seen);
+        if !self.is_at_home() {
+            self.committed.server.clone_from(&self.server);
+        }
+        if let Some(gtid) = self.gtid.take() {
+            self.committed.gtids.add(gtid);
+        }
+    }
+
+    /// Takes note of where the event ends. Returns whether it is one of the log, and not only of this conversation.
+    fn pass(&mut self, event: &Event) -> bool {
         let header = event.header();
         if self.compressed > 0 {
             // Its position is none in the log.
             self.compressed = self.compressed.saturating_sub(header.event_size().into());
-            return;
+            return true;
         }
         let is_real =
             !matches!(header.event_type_raw(), 27 | 41) && !header.flags().contains(EventFlags::LOG_EVENT_ARTIFICIAL_F);
-        if header.log_pos() > 0 && is_real {
+        let is_of_log = header.log_pos() > 0 && is_real;
+        if is_of_log {
             // It has 32 bits, and files may be longer.
             let mut position = self.seen.position & !u64::from(u32::MAX) | u64::from(header.log_pos());
             if position < self.seen.position {
@@ -166,6 +208,7 @@ impl Follower {
             }
             self.seen.position = position;
         }
+        is_of_log
     }
 
     fn query(&mut self, event: &QueryEvent<'_>) -> Result<()> {
