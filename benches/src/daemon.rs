@@ -49,7 +49,7 @@ impl Daemon {
             std::fs::write(folder.join("flows").join(format!("{name}.toml")), text)?;
         }
         let daemon = Self::begin(folder)?;
-        daemon.await_ready()?;
+        daemon.await_running(flows.len())?;
         Ok(daemon)
     }
 
@@ -61,12 +61,15 @@ impl Daemon {
         Ok(Self { child: command.spawn().doing(|| "starting the daemon")?, folder: folder.to_owned() })
     }
 
-    fn await_ready(&self) -> Result<()> {
+    /// Waits until so many flows run.
+    fn await_running(&self, flows: usize) -> Result<()> {
         let begin = Instant::now();
         loop {
-            match self.ask("GET", "/readyz", "", "") {
-                Ok((200, _)) => return Ok(()),
-                _ if begin.elapsed() > Duration::from_secs(120) => return Err(Error::new("the daemon is not ready")),
+            let running = self.get("/api/v1/flows?state=running").ok();
+            let running = running.and_then(|page| Some(page["items"].as_array()?.len()));
+            match running {
+                Some(running) if running == flows => return Ok(()),
+                _ if begin.elapsed() > Duration::from_secs(120) => return Err(Error::new("the flows do not run")),
                 _ => std::thread::sleep(Duration::from_millis(5)),
             }
         }
@@ -293,7 +296,7 @@ format = "ndjson"
     let stopped = daemon.stop()?;
     let begin = Instant::now();
     let again = Daemon::begin(&folder)?;
-    again.await_ready()?;
+    again.await_running(flows.len())?;
     let ready = begin.elapsed();
     again.stop()?;
     let measure = |name: &str, unit, value, goal| Measurement::new(format!("daemon: {name}"), unit, value, goal);

@@ -32,7 +32,7 @@ const SPAN: Duration = Duration::from_secs(15);
 const MADE: usize = 1000;
 
 /// So many messages go from topic to topic.
-const MESSAGES: usize = 5_000_000;
+const MESSAGES: usize = 10_000_000;
 
 /// Measures how many messages a second go from topic to topic, how many a model learns from on their way, and how long one takes.
 pub fn run() -> Result<Vec<Measurement>> {

@@ -24,13 +24,8 @@ impl Pair {
         second.say("SET GLOBAL server_id = 2;\nFLUSH BINARY LOGS;\nCREATE DATABASE other;\nFLUSH BINARY LOGS");
         let pair = Self { first, second, proxy, has_moved: AtomicBool::default() };
         if product == "mysql" {
-            // Servers begin without.
-            for server in [&pair.first, &pair.second] {
-                let modes =
-                    ["OFF_PERMISSIVE", "ON_PERMISSIVE", "ON"].map(|mode| format!("SET GLOBAL gtid_mode = {mode}"));
-                server.say(&format!("SET GLOBAL enforce_gtid_consistency = ON;\n{}", modes.join(";\n")));
-                server.say("RESET BINARY LOGS AND GTIDS");
-            }
+            // They know nothing of each other yet.
+            [&pair.first, &pair.second].map(|server| server.say("RESET BINARY LOGS AND GTIDS"));
         }
         Some(pair)
     }

@@ -52,7 +52,7 @@ pub struct EpochSettings {
     /// sooner where nodes are slow.
     #[schemars(range(min = 1))]
     pub rows: Option<usize>,
-    /// Live inputs end an epoch after this time even with fewer rows.
+    /// Live inputs end an epoch after this time even with fewer rows; without any, up to eight times as late.
     #[serde(default = "default_interval")]
     #[schemars(extend("default" = "1s"))]
     pub interval: Duration,

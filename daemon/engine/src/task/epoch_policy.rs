@@ -25,6 +25,9 @@ pub struct EpochPolicy {
     pub are_recorded: bool,
 }
 
+/// Epochs without rows take twice as long as those before, so many times: flows that have nothing to do do little.
+const MOST_EMPTY: u32 = 3;
+
 /// What time asks for.
 pub enum Due {
     /// The barrier of an epoch.
@@ -93,9 +96,14 @@ impl EpochWriter<'_> {
         if self.checkpointing.is_last(self.epoch) {
             return Err(Stop::AtBarrier);
         }
+        self.empty = if self.rows == 0 { (self.empty + 1).min(MOST_EMPTY) } else { 0 };
         (self.epoch, self.rows) = (self.epoch.next(), 0);
-        self.due = self.barriers.interval.map(|interval| Instant::now() + interval);
+        self.set_due();
         Ok(())
+    }
+
+    pub(super) fn set_due(&mut self) {
+        self.due = self.barriers.interval.map(|interval| Instant::now() + interval * (1 << self.empty));
     }
 
     /// Live inputs: waits until the epoch has taken long enough, or another input has ended it, or a checkpoint waits for

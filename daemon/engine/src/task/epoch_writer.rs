@@ -52,6 +52,8 @@ pub struct EpochWriter<'a> {
     pub(super) rows: usize,
     /// When the epoch ends, however few rows it has.
     pub(super) due: Option<Instant>,
+    /// How many epochs without rows there have been one after the other, as far as that matters.
+    pub(super) empty: u32,
     pub(super) watermarks: Option<WatermarkGenerator>,
     /// How far each partition has been sent.
     pub(super) positions: Positions,
@@ -76,6 +78,7 @@ impl<'a> EpochWriter<'a> {
             epoch: checkpointing.passed.next(),
             rows: 0,
             due: None,
+            empty: 0,
             watermarks,
             positions: Positions::new(),
             checkpoints: VecDeque::new(),
@@ -85,7 +88,7 @@ impl<'a> EpochWriter<'a> {
 
     /// Goes on where the input was, if it had begun.
     pub fn resume(&mut self) {
-        self.due = self.barriers.interval.map(|interval| Instant::now() + interval);
+        self.set_due();
         let begun = self.checkpointing.resume.as_ref().filter(|resume| resume.entry.phase != NodePhase::Waiting);
         let Some(resume) = begun else { return };
         self.positions = resume.entry.positions();
@@ -303,7 +306,7 @@ impl<'a> EpochWriter<'a> {
         if batch.is_empty() {
             return Ok(());
         }
-        self.rows += batch.len();
+        self.count(batch.len());
         if let Some(watermarks) = &mut self.watermarks {
             watermarks.pass(&batch.origin.partition, port, &batch.rows);
         }
@@ -325,7 +328,7 @@ impl<'a> EpochWriter<'a> {
     }
 
     async fn send_failed(&mut self, rows: &[FailedRow]) -> Result<(), Stop> {
-        self.rows += rows.len();
+        self.count(rows.len());
         for row in rows {
             let next = row.position.map_or(0, |position| position + 1);
             // Rows that follow each other in a batch may have been sent before the refused ones between them.
@@ -335,6 +338,15 @@ impl<'a> EpochWriter<'a> {
         }
         self.ports.stats().add_in(rows.len());
         self.ports.send_failed(rows).await
+    }
+
+    /// Counts rows. The first one behind epochs without any does not wait for as long as these took.
+    fn count(&mut self, rows: usize) {
+        self.rows += rows;
+        if self.empty > 0 && rows > 0 {
+            self.empty = 0;
+            self.set_due();
+        }
     }
 
     fn come_to(&mut self, partition: &Arc<str>, next: u64) {

@@ -358,6 +358,25 @@ async fn a_live_input_without_rows_ends_its_epochs_with_the_others() {
     assert!(memory("live").0.contains(&-5), "the row of the quiet input is there");
 }
 
+#[tokio::test(start_paused = true)]
+async fn epochs_without_rows_take_longer_and_longer() {
+    let plan = plan(
+        r#"
+        flow.epoch = { rows = 10, interval = "1s" }
+        input.a = { type = "count", rows = 1, waits = true }
+        output.c = { type = "file", from = "a", path = "idle" }
+    "#,
+    );
+    let running = RunningFlow::start(plan, RunMode::None, &Handle::current()).unwrap();
+    let (stats, control) = (running.stats(), running.control());
+    let watch = async {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(stats.epoch(), 10, "after 1, 2, 4, 8, 16, 24, 32, 40, 48 and 56 seconds");
+        control.give_up();
+    };
+    tokio::join!(running.join(), watch);
+}
+
 #[tokio::test]
 async fn a_slow_output_slows_its_input() {
     let plan = plan(
