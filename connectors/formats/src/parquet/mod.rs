@@ -9,10 +9,11 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Error, Problem, Result};
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
+use parquet::basic::{Compression, Type, ZstdLevel};
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
+use parquet::schema::types::ColumnDescPtr;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -80,10 +81,7 @@ impl FileFormat for Parquet {
 
 impl Writing for Parquet {
     fn encoder(&self, schema: &SchemaRef) -> Result<Box<dyn Encoder>> {
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .build();
+        let properties = properties(schema)?;
         Ok(Box::new(ParquetEncoder(
             ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties)).map_err(not_written)?,
         )))
@@ -92,6 +90,22 @@ impl Writing for Parquet {
 
 /// How many rows a row group of a file has that is written.
 const ROW_GROUP_ROWS: usize = 16 * WRITE_ROWS;
+
+/// How many bytes a dictionary of numbers may have in a row group: if they come again less often than some sixteen times, it takes more time
+/// than all else, and more bytes than it saves. Texts have the default of 1 MiB.
+const NUMBERS: usize = ROW_GROUP_ROWS / 16 * size_of::<u64>();
+
+fn properties(schema: &SchemaRef) -> Result<WriterProperties> {
+    let columns = ArrowSchemaConverter::new().convert(schema).map_err(not_written)?;
+    let numbers = columns.columns().iter().filter(|column| column.physical_type() != Type::BYTE_ARRAY);
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+    let limited = |properties: WriterPropertiesBuilder, column: &ColumnDescPtr| {
+        properties.set_column_dictionary_page_size_limit(column.path().clone(), NUMBERS)
+    };
+    Ok(numbers.fold(properties, limited).build())
+}
 
 struct ParquetEncoder(ArrowWriter<Vec<u8>>);
 

@@ -2,6 +2,29 @@
 
 use super::*;
 
+/// Of a number of rows, what is in few rows only has no dictionary, which would be larger than the values.
+#[test]
+fn numbers_that_hardly_repeat_are_written_as_they_are() {
+    const ROWS: i64 = 100_000;
+    let mixed = |n: i64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64);
+    let numbers = |of: &dyn Fn(i64) -> i64| arrow::array::Int64Array::from_iter_values((0..ROWS).map(of));
+    let texts = arrow::array::StringArray::from_iter_values((0..ROWS).map(|n| format!("text {}", n % 5000)));
+    let columns: [(&str, arrow::array::ArrayRef); 3] = [
+        ("many", Arc::new(numbers(&mixed))),
+        ("few", Arc::new(numbers(&|n| mixed(n % 100)))),
+        ("texts", Arc::new(texts)),
+    ];
+    let rows = RecordBatch::try_from_iter(columns).unwrap();
+    let bytes = write("a.parquet", &rows, 8192);
+    let options = ::parquet::arrow::arrow_reader::ArrowReaderOptions::new();
+    let metadata =
+        ::parquet::arrow::arrow_reader::ArrowReaderMetadata::load(&::bytes::Bytes::from(bytes), options).unwrap();
+    let group = metadata.metadata().row_group(0);
+    let sizes: Vec<i64> = group.columns().iter().map(|column| column.uncompressed_size()).collect();
+    assert!(sizes[0] < ROWS * 9, "8 bytes a value, and a dictionary that was given up early: {sizes:?}");
+    assert!(sizes[1] < ROWS && sizes[2] < ROWS * 3, "they have dictionaries: {sizes:?}");
+}
+
 #[test]
 fn binary_values_that_are_out_of_range_fail_their_row() {
     let millis = arrow::array::TimestampMillisecondArray::from(vec![Some(1), Some(i64::MAX), None, Some(i64::MIN)]);
