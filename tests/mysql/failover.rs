@@ -25,7 +25,9 @@ impl Pair {
         let pair = Self { first, second, proxy, has_moved: AtomicBool::default() };
         if product == "mysql" {
             // They know nothing of each other yet.
-            [&pair.first, &pair.second].map(|server| server.say("RESET BINARY LOGS AND GTIDS"));
+            for server in [&pair.first, &pair.second] {
+                server.say("RESET BINARY LOGS AND GTIDS");
+            }
         }
         Some(pair)
     }
@@ -49,12 +51,13 @@ impl Pair {
 
     /// Waits until the second one has done all that the first has.
     fn catch_up(&self) {
-        let (reached, wait) = match self.first.product() {
-            "mysql" => ("SELECT @@gtid_executed", "WAIT_FOR_EXECUTED_GTID_SET"),
-            _ => ("SELECT @@gtid_binlog_pos", "MASTER_GTID_WAIT"),
+        let (reached, wait, status) = match self.first.product() {
+            "mysql" => ("SELECT @@gtid_executed", "WAIT_FOR_EXECUTED_GTID_SET", "SHOW REPLICA STATUS"),
+            _ => ("SELECT @@gtid_binlog_pos", "MASTER_GTID_WAIT", "SHOW SLAVE STATUS"),
         };
         let reached = self.first.rows(reached).remove(0);
-        assert_eq!(self.second.rows(&format!("SELECT {wait}({reached}, 300)")), ["0"]);
+        let waited = self.second.rows(&format!("SELECT {wait}({reached}, 120)"));
+        assert_eq!(waited, ["0"], "{:?}", self.second.rows(status));
     }
 
     /// Puts the second one in the place of the first, which is gone.
@@ -114,8 +117,8 @@ impl Server for Pair {
 #[test]
 fn changes_count_once_when_another_server_takes_over() {
     for pair in Mysql::PRODUCTS.into_iter().filter_map(Pair::start) {
-        let site = TableSite::new(&pair, CHANGES, true);
         pair.replicate();
+        let site = TableSite::new(&pair, CHANGES, true);
         site.fill(2000);
         let running = site.start();
         site.while_changing(|| site.wait_for(3000));
@@ -134,8 +137,8 @@ fn changes_count_once_when_another_server_takes_over() {
 #[test]
 fn tables_that_were_half_read_are_read_on_when_another_server_takes_over() {
     for pair in Mysql::PRODUCTS.into_iter().filter_map(Pair::start) {
-        let site = TableSite::new(&pair, CHANGES, true);
         pair.replicate();
+        let site = TableSite::new(&pair, CHANGES, true);
         site.fill(20_000);
         pair.catch_up();
         let running = site.start();

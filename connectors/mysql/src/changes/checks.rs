@@ -89,15 +89,18 @@ pub async fn newest(connection: &mut Conn, product: Product) -> Result<Reached> 
     let position = status.get_opt::<u64, _>(1).and_then(Result::ok);
     let place = file.zip(position).map(|(file, position)| Place { file, position });
     let place = place.ok_or_else(|| Error::new("the server does not say where its binary log ends"))?;
-    let gtids = match product {
-        Product::MySql => status.get_opt::<String, _>(4).and_then(Result::ok),
-        Product::MariaDb => {
-            let known = connection.exec_first("SELECT BINLOG_GTID_POS(?, ?)", (&place.file, place.position)).await;
-            known.map_err(doing)?.flatten()
-        }
+    let gtids: Option<Option<String>> = match product {
+        Product::MySql => connection.query_first("SELECT IF(@@gtid_mode = 'ON', @@gtid_executed, NULL)").await,
+        Product::MariaDb => connection.exec_first("SELECT BINLOG_GTID_POS(?, ?)", (&place.file, place.position)).await,
+    }
+    .map_err(doing)?;
+    let gtids = gtids.flatten().map(|text| Gtids::parse(&text, product)).transpose()?.unwrap_or_default();
+    // MySQL writes a transaction into its log before it counts as done, so that place and transactions may differ. The latter count.
+    let server = match gtids {
+        Gtids::MySql(_) => String::new(),
+        Gtids::MariaDb(_) | Gtids::Unknown => identity(connection, product).await?,
     };
-    let gtids = Gtids::parse(&gtids.unwrap_or_default(), product)?;
-    Ok(Reached { server: identity(connection, product).await?, place, gtids })
+    Ok(Reached { server, place, gtids })
 }
 
 /// What a server says of the end of its log.

@@ -83,7 +83,7 @@ impl Gtids {
         let text: String = text.split_whitespace().collect();
         let parts = || text.split(',').filter(|part| !part.is_empty());
         let parsed = match product {
-            _ if text.is_empty() => Some(Self::Unknown),
+            Product::MariaDb if text.is_empty() => Some(Self::Unknown),
             Product::MariaDb => parts().map(domain).collect::<Option<_>>().map(Self::MariaDb),
             Product::MySql => {
                 let mut sources = BTreeMap::new();

@@ -36,7 +36,7 @@ impl fmt::Display for Place {
 /// How far the transactions of a log have been read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reached {
-    /// The server whose log it is.
+    /// The server whose log it is; empty as long as only the transactions are known that are not to be read.
     pub server: String,
     /// The place in it.
     pub place: Place,

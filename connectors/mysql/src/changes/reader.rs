@@ -26,6 +26,9 @@ use crate::names::{Table, require_columns};
 /// After so many events without a row it is said how far the log was read.
 const SILENT_EVENTS: u32 = 4096;
 
+/// How often a server says how far its log has been read that is asked for what is behind transactions: it is known by that alone if it has no more.
+const BY_GTIDS: Duration = Duration::from_millis(250);
+
 /// Has the client's library decode what the server has sent, which panics at some damages.
 pub fn guarded<T>(decode: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err(damaged()))
@@ -149,19 +152,20 @@ impl ChangesReader {
     async fn stream(&self) -> Result<(BinlogStream, Follower)> {
         let mut connection = self.job.server.connect().await?;
         let doing = |error| failed("asking for the binary log", error);
-        let nanos = self.job.heartbeat.as_nanos();
+        let server = identity(&mut connection, self.product).await?;
+        let reached = self.progress.reached.clone();
+        let is_by_gtids = server != reached.server;
+        let heartbeat = if is_by_gtids { self.job.heartbeat.min(BY_GTIDS) } else { self.job.heartbeat }.as_nanos();
         // Whoever can do less of MariaDB is not told the numbers of transactions.
         connection
             .query_drop(format!(
-                "SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}, @master_binlog_checksum = 'ALL', \
-                 @source_binlog_checksum = 'ALL', @mariadb_slave_capability = 4"
+                "SET @master_heartbeat_period = {heartbeat}, @source_heartbeat_period = {heartbeat}, \
+                 @master_binlog_checksum = 'ALL', @source_binlog_checksum = 'ALL', @mariadb_slave_capability = 4"
             ))
             .await
             .map_err(doing)?;
-        let server = identity(&mut connection, self.product).await?;
-        let reached = self.progress.reached.clone();
-        if server != reached.server {
-            return self.stream_of_another(connection, server, reached).await;
+        if is_by_gtids {
+            return self.stream_by_gtids(connection, server, reached).await;
         }
         let Place { file, position } = &reached.place;
         let request = BinlogStreamRequest::new(self.job.server_id).with_filename(file.as_bytes()).with_pos(*position);
@@ -169,15 +173,15 @@ impl ChangesReader {
         Ok((stream, Follower::new(self.job.clone(), reached)))
     }
 
-    /// The log of another server, which has taken the place of the one that was read, behind the same transactions.
-    async fn stream_of_another(
+    /// The log of a server behind the transactions that have been read: one that has taken the place of another, or at the very beginning.
+    async fn stream_by_gtids(
         &self,
         mut connection: Conn,
         server: String,
         reached: Reached,
     ) -> Result<(BinlogStream, Follower)> {
         let (known, gtids) = (&reached.server, &reached.gtids);
-        let doing = |error| failed("asking for the binary log of another server", error);
+        let doing = |error| failed("asking for the binary log behind transactions", error);
         let files = files(&mut connection).await?;
         let request = BinlogStreamRequest::new(self.job.server_id);
         let request = match gtids {
@@ -207,7 +211,9 @@ impl ChangesReader {
         let first = first.ok_or_else(|| Error::transient("the server has ended the binary log"))?;
         let first = first.map_err(|error| of_another(error, &server, &reached))?;
         let place = guarded(|| beginning(&first, &files))?;
-        tracing::info!("server {server} has taken the place of {known}: its binary log is read behind {gtids}");
+        if !known.is_empty() {
+            tracing::info!("server {server} has taken the place of {known}: its binary log is read behind {gtids}");
+        }
         Ok((stream, Follower::elsewhere(self.job.clone(), server, place, reached)))
     }
 
@@ -251,7 +257,7 @@ fn of_log(error: mysql_async::Error, place: &Place) -> Error {
 fn of_another(error: mysql_async::Error, server: &str, reached: &Reached) -> Error {
     match &error {
         mysql_async::Error::Server(of) if of.code == 1236 => lacking(server, reached, &of.message),
-        _ => failed("reading the binary log of another server", error),
+        _ => failed("reading the binary log behind transactions", error),
     }
 }
 

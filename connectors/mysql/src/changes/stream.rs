@@ -39,7 +39,7 @@ pub struct Follower {
     server: String,
     /// Behind the last event.
     seen: Place,
-    /// Behind the last event that was in no transaction: at first of the server that was read before, which may have been another one.
+    /// Behind the last event that was in no transaction: at first of the server that was read before, if any, which may have been another one.
     committed: Reached,
     within: Within,
     /// The number of the transaction that has been announced.
@@ -149,7 +149,7 @@ impl Follower {
             38 => self.within = Within::Nothing,
             39 => self.partial(event)?,
             40 => self.payload(event)?,
-            // It says that there is nothing more until there, which tells how far the log of a server is read that has taken the place of another.
+            // It says that there is nothing more until there. Of a log that is read behind transactions, it is not known otherwise.
             27 if self.within == Within::Nothing && !self.is_at_home() && event.header().log_pos() > 0 => {
                 self.seen.position = event.header().log_pos().into();
                 self.commit();
@@ -171,7 +171,8 @@ impl Follower {
                 )));
             }
         }
-        if self.within == Within::Nothing && has_passed {
+        // What a file begins with lies before transactions that are known, and not sent.
+        if self.within == Within::Nothing && has_passed && (self.is_at_home() || self.gtid.is_some()) {
             self.commit();
         }
         Ok(())
