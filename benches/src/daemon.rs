@@ -289,6 +289,8 @@ format = "ndjson"
     one.stop()?;
     let folder = place::empty_folder("daemon_idle")?;
     let daemon = Daemon::start(&folder, &flows)?;
+    // They have just begun.
+    std::thread::sleep(LOOK);
     let before = daemon.cpu()?;
     std::thread::sleep(LOOK);
     let cpu = (daemon.cpu()? - before).as_secs_f64() / LOOK.as_secs_f64() * 100.0;
