@@ -22,7 +22,7 @@ use crate::place;
 const TURNS: usize = 3;
 
 /// A model learns from so many rows.
-const LEARNED: usize = 2_000_000;
+const LEARNED: usize = 5_000_000;
 
 /// While it is measured how long messages take, so many come in a second, for so long.
 const RATE: usize = 10_000;
