@@ -131,6 +131,9 @@ pub fn respond() -> OutputSamples {
         node: "respond",
         targets: vec![Target::new("to = 'requests'\ncolumn = 'n'", |_| Vec::new())],
         wrong: &[("to = 'requests'", "column"), ("to = 'requests'\ncolumn = 'text'", "column")],
-        excuses: &[(Lacks::Rows, "nobody waits for answers"), (Lacks::Commits, "what was answered can't be taken back")],
+        excuses: &[
+            (Lacks::Rows, "nobody waits for answers"),
+            (Lacks::Commits, "what was answered can't be taken back"),
+        ],
     }
 }

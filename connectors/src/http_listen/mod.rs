@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use millstream_core::{
-    ByteSize, Duration, InputPlan, InputSettings, KeptNode, Kind, PlanContext, Problem, Problems, Report, Result, Secret,
+    ByteSize, Duration, InputPlan, InputSettings, KeptNode, Kind, PlanContext, Problem, Problems, Report, Result,
+    Secret,
 };
 use millstream_net::{Clients, ServerTls, Tls};
 use millstream_store::{Files, LocalFiles};

@@ -64,9 +64,10 @@ impl Answers {
                 let message = format!("the rows are taken, and the flow has not answered within {:?}", self.timeout);
                 Refusal::new(StatusCode::GATEWAY_TIMEOUT, message)
             }
-            NoAnswer::Gone => {
-                Refusal::new(StatusCode::GONE, "the rows were taken and answered before, and the answer is no longer kept")
-            }
+            NoAnswer::Gone => Refusal::new(
+                StatusCode::GONE,
+                "the rows were taken and answered before, and the answer is no longer kept",
+            ),
             NoAnswer::Closed => {
                 let message = "the rows are taken, and the flow has stopped before it answered; with the same `Idempotency-Key` \
                                the request gets its answer when it runs again";

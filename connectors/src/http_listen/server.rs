@@ -217,13 +217,7 @@ async fn told(closing: &mut watch::Receiver<bool>) {
 }
 
 impl Service {
-    pub fn new(
-        path: String,
-        limits: Limits,
-        access: Arc<Access>,
-        ingest: Ingest,
-        answers: Option<Answers>,
-    ) -> Self {
+    pub fn new(path: String, limits: Limits, access: Arc<Access>, ingest: Ingest, answers: Option<Answers>) -> Self {
         Self { path, limits, access, ingest, answers, is_leaving: AtomicBool::new(false) }
     }
 

@@ -107,13 +107,20 @@ impl Desk {
     /// The input gives the flow so many rows, all that were sent at once.
     pub(super) fn read(&self, first: u64, rows: usize) {
         let mut requests = self.lock();
+        // Where rows are gone through again, nobody waits.
+        if !requests.is_open {
+            return;
+        }
         requests.read = requests.read.max(first + rows as u64);
         requests.waiting.entry(first).or_insert_with(|| Request::new(rows));
     }
 
     /// The input ends an epoch behind the rows before `position`.
     pub(super) fn barrier(&self, epoch: Epoch, position: u64) {
-        self.lock().barriers.push_back((epoch, position));
+        let mut requests = self.lock();
+        if requests.is_open {
+            requests.barriers.push_back((epoch, position));
+        }
     }
 
     /// Gives answers, each a text of JSON, to the rows at these positions. Those for whom nobody waits are forgotten.
@@ -132,13 +139,7 @@ impl Desk {
     ///
     /// # Errors
     /// If there is no answer within a time.
-    pub async fn answer(
-        &self,
-        first: u64,
-        rows: u32,
-        is_kept: bool,
-        within: Duration,
-    ) -> Result<Arc<str>, NoAnswer> {
+    pub async fn answer(&self, first: u64, rows: u32, is_kept: bool, within: Duration) -> Result<Arc<str>, NoAnswer> {
         let asked = self.lock().ask(first, rows)?;
         let answered = match asked {
             Asked::Answered(answered) => answered,

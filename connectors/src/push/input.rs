@@ -134,7 +134,9 @@ impl PushInput {
         let schema = self.contents.schema();
         if schema.field_with_name(column).is_ok() {
             let problem = Problem::new(format!("the rows have a column `{column}` already"));
-            return Err(problem.help("`column` gives the one with their positions another name").at(["respond", "column"]));
+            return Err(problem
+                .help("`column` gives the one with their positions another name")
+                .at(["respond", "column"]));
         }
         let position = Arc::new(Field::new(column, DataType::Int64, false));
         let fields = schema.fields().iter().cloned().chain([position]);

@@ -8,8 +8,8 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use crate::{
-    Collector, Epoch, Error, Held, Home, Intake, Parts, PlanContext, PortPlan, Positions, Probe, Problems, Report, Result,
-    SchemaSource, State,
+    Collector, Epoch, Error, Held, Home, Intake, Parts, PlanContext, PortPlan, Positions, Probe, Problems, Report,
+    Result, SchemaSource, State,
 };
 
 /// An input's TOML table.
