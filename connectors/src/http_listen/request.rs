@@ -40,17 +40,24 @@ const CHUNK: usize = 64 << 10;
 pub struct Refusal {
     status: StatusCode,
     message: String,
-    /// The row that is wrong.
-    row: Option<u64>,
-    /// The rows that are taken nevertheless.
-    taken: Option<Ack>,
+    /// Which rows it is about.
+    about: Option<About>,
     /// What a header says besides.
     header: Option<(HeaderName, HeaderValue)>,
 }
 
+/// Which rows a refusal is about.
+#[derive(Debug)]
+enum About {
+    /// The one that is wrong.
+    Wrong(u64),
+    /// Those that are taken nevertheless.
+    Taken(Box<Ack>),
+}
+
 impl Refusal {
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), row: None, taken: None, header: None }
+        Self { status, message: message.into(), about: None, header: None }
     }
 
     /// The same, with a header.
@@ -66,17 +73,18 @@ impl Refusal {
 
     /// The same, if rows are taken nevertheless.
     pub fn of(self, taken: Ack) -> Self {
-        Self { taken: Some(taken), ..self }
+        Self { about: Some(About::Taken(Box::new(taken))), ..self }
     }
 
     /// What it says in JSON.
     fn said(&self) -> Value {
         let mut said = json!({"error": self.message});
-        if let Some(row) = self.row {
-            said["row"] = json!(row);
-        }
-        if let Some(Ack { first, rows }) = self.taken {
-            (said["rows"], said["first"]) = (json!(rows), json!(first));
+        match &self.about {
+            None => {}
+            Some(About::Wrong(row)) => said["row"] = json!(row),
+            Some(About::Taken(taken)) => {
+                (said["rows"], said["first"]) = (json!(taken.rows), json!(taken.first));
+            }
         }
         said
     }
@@ -98,7 +106,7 @@ impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::NoText => Self::bad("the body is not UTF-8"),
-            Refused::Unreadable { row, why } => Self { row, ..Self::bad(why) },
+            Refused::Unreadable { row, why } => Self { about: row.map(About::Wrong), ..Self::bad(why) },
             Refused::Format(why) => Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why),
             Refused::KeyOfOthers => {
                 let message = "a request with this `Idempotency-Key` had another body; each needs a key of its own";

@@ -32,9 +32,10 @@ pub fn check(file: &FlowFile, wiring: &Wiring<'_>, drafts: &[Draft]) -> Result<(
 
 fn nobody_waits(answers: &Answers, inputs: &BTreeSet<&str>) -> Problem {
     let Answers { setting, input } = answers;
-    let help = match inputs.is_empty() {
-        true => "say at an input `http_listen` that its senders wait: `respond = {}`".to_owned(),
-        false => known_names(input, inputs.iter().copied()),
+    let help = if inputs.is_empty() {
+        "say at an input `http_listen` that its senders wait: `respond = {}`".to_owned()
+    } else {
+        known_names(input, inputs.iter().copied())
     };
     Problem::new(format!("`{input}` is no input whose senders wait for answers")).help(help).at([*setting])
 }
