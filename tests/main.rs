@@ -60,6 +60,7 @@ mod quickstart;
 mod reference;
 #[cfg(feature = "kafka")]
 mod registry;
+mod respond;
 mod s3;
 mod secrets;
 mod serving;

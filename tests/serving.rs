@@ -57,7 +57,10 @@ fn token(workshop: &Workshop, role: &str) -> String {
 
 impl Server {
     fn start(workshop: &Workshop, arguments: &[&str]) -> Self {
-        let token = token(workshop, "operator");
+        Self::start_with(workshop, arguments, token(workshop, "operator"))
+    }
+
+    fn start_with(workshop: &Workshop, arguments: &[&str], token: String) -> Self {
         let own = ["serve", "--address", "127.0.0.1:0"];
         let mut running = Running::start(&mut workshop.command(&[&own, arguments].concat()));
         let log = running.take_stderr();
@@ -221,8 +224,35 @@ fn a_server_that_can_not_serve_says_why() {
     assert!(code == 2 && why.contains("say which models are to be served"), "{why}");
     let (code, why) = wrong(&["lateness/x"]);
     assert!(code == 2 && why.contains("`x` is no version of a model"), "{why}");
+    let trial = "[serve]\ntrials = { latenes = { version = \"2\" } }\n";
+    let settings = workshop.write("trial.toml", trial).to_str().unwrap().to_owned();
+    let (code, why) = wrong(&["lateness", "--config", &settings]);
+    assert!(code == 2 && why.contains("model `latenes` is not among `models`; did you mean `lateness`?"), "{why}");
     let (code, why) = wrong(&["lateness", "--address", "0.0.0.0:0"]);
     assert!(code == 2 && why.contains("can be reached by others") && why.contains("[serve.tls]"), "{why}");
+}
+
+#[test]
+fn servers_beside_each_other_answer_the_same_callers_by_the_version_on_trial() {
+    let workshop = Workshop::new();
+    learned(&workshop);
+    let trial = r#"trials = { lateness = { version = "latest", share = "50%", by = "x-user", shadow = true } }"#;
+    let settings = workshop.write("trial.toml", &format!("[serve]\n{trial}\n")).to_str().unwrap().to_owned();
+    let arguments = ["lateness", "--config", &settings];
+    let first = Server::start(&workshop, &arguments);
+    let second = Server::start_with(&workshop, &arguments, first.token.clone());
+    let answered = |server: &Server| -> Vec<Value> {
+        let (mut connection, body) = (server.connect(), tensors(6.0).to_string());
+        let headers = |user: usize| format!("{}x-user: {user}\r\n", server.bearer());
+        let answer = |user| connection.ask("POST", INFER, &headers(user), body.as_bytes()).is(200).body;
+        (0..20).map(answer).map(|answer| answer["model_version"].clone()).collect()
+    };
+    let versions = answered(&first);
+    assert!(versions.contains(&json!("1")) && versions.contains(&json!(latest(&workshop))), "{versions:?}");
+    assert_eq!((answered(&first), answered(&second)), (versions.clone(), versions));
+    assert_eq!(workshop.list("serve-2"), ["admin"], "each has an audit log of its own");
+    first.running.stop();
+    second.running.stop();
 }
 
 #[test]

@@ -128,7 +128,7 @@ fn post_all(address: &str, clients: Clients) -> Result<f64> {
 }
 
 /// Connects as soon as the program listens.
-fn connect(address: &str) -> Result<TcpStream> {
+pub fn connect(address: &str) -> Result<TcpStream> {
     let start = Instant::now();
     loop {
         match TcpStream::connect(address) {
@@ -151,8 +151,8 @@ fn send(address: &str, request: &str, start: Instant) -> Result<u64> {
     Ok(requests)
 }
 
-/// Reads the answer to a request, which must be that its rows are durable.
-fn read_answer(stream: &mut BufReader<TcpStream>) -> Result<()> {
+/// Reads the answer to a request, which must be a good one.
+pub fn read_answer(stream: &mut BufReader<TcpStream>) -> Result<()> {
     let (mut head, mut length) = (String::new(), 0);
     while !head.ends_with("\r\n\r\n") {
         let before = head.len();

@@ -32,6 +32,7 @@ mod postgres;
 mod python;
 mod quickstart;
 mod recovery;
+mod serving;
 mod sql;
 mod start;
 mod state;
@@ -72,6 +73,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("state", state::run),
     ("recovery", recovery::run),
     ("ingest", ingest::run),
+    ("serving", serving::run),
     ("messages", messages::run),
     ("acquisition", acquisition::run),
     ("daemon", daemon::run),

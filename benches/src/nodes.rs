@@ -95,6 +95,7 @@ impl OutputSettings for SlowSettings {
             uses: Uses::all(),
             delivery: Delivery::AtLeastOnce,
             exclusive: None,
+            answers: None,
             place: None,
             takes_other_columns: false,
             fails: false,

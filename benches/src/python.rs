@@ -1,7 +1,7 @@
 //! Runs the systems that Millstream is compared with: River, Vowpal Wabbit, scikit-learn and DuckDB, in Python.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use millstream_core::{Result, ResultExt};
 use serde_json::Value;
@@ -42,6 +42,14 @@ pub fn scikit_learn_network(table: &Path, batch_rows: usize) -> Result<Value> {
 /// DuckDB's pass over a text file, on one thread: `rows` that a query over it gives, and CPU `seconds`.
 pub fn duckdb(file: &Path, query: &str) -> Result<Value> {
     place::json_of(replay("duckdb_text.py").arg(file).arg(query))
+}
+
+/// MLServer with a logistic regression over a table, until it is ended. It keeps its files in a folder.
+pub fn mlserver(table: &Path, folder: &Path, port: &str) -> Command {
+    let mut command = replay("mlserver_model.py");
+    command.arg(table).arg(folder).arg(port);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
 }
 
 fn replay(name: &str) -> Command {

@@ -28,6 +28,7 @@ impl OutputSettings for DropOutput {
             uses: Uses::only::<String>([]),
             delivery: Delivery::ExactlyOnce,
             exclusive: None,
+            answers: None,
             place: None,
             takes_other_columns: true,
             fails: false,

@@ -12,6 +12,7 @@ mod drop;
 mod file;
 mod http_listen;
 pub mod push;
+mod respond;
 mod stdin;
 mod stdout;
 
@@ -32,6 +33,7 @@ pub fn register(registry: &mut NodeTypes) {
     registry.output::<file::FileOutput>().dead_letters::<file::FileOutput>(file::dead_letters);
     registry.output::<stdout::StdoutOutput>();
     registry.output::<drop::DropOutput>();
+    registry.output::<respond::RespondOutput>();
 }
 
 #[cfg(test)]

@@ -68,6 +68,7 @@ impl OutputSettings for StdoutOutput {
             uses: Uses::all(),
             delivery: Delivery::AtLeastOnce,
             exclusive: None,
+            answers: None,
             place: None,
             takes_other_columns: true,
             fails: false,

@@ -170,6 +170,7 @@ impl OutputSettings for DeltaOutput {
             uses: Uses::all(),
             delivery: Delivery::ExactlyOnce,
             exclusive: None,
+            answers: None,
             writes: None,
             place: Some(place.to_string()),
             takes_other_columns: true,

@@ -133,8 +133,10 @@ pub fn http_listen() -> InputSamples {
                 post(port, &lines(5..10));
             }),
             Source::new(settings("csv"), 0, 0, |_| {}),
+            Source::new(format!("{}\nrespond = {{ column = 'position' }}", settings("csv")), 0, 0, |_| {}),
         ],
         wrong: &[
+            ("respond = { column = 'n' }\nformat = 'csv'\nschema = { n = 'int64' }", "respond.column"),
             ("address = '0.0.0.0:80'\nformat = 'csv'\nschema = { n = 'int64' }", "address"),
             ("path = 'x'\nformat = 'csv'\nschema = { n = 'int64' }", "path"),
             ("format = 'csv'\nschema = { n = 'list<int64>' }", "schema"),

@@ -25,7 +25,7 @@ fn every_input_keeps_to_what_all_do() {
 #[test]
 fn every_output_keeps_to_what_all_do() {
     let _stderr = outputs::Stderr::kept();
-    check_outputs(&types(), &[outputs::file(), outputs::stdout(), outputs::drop()], &rows(23));
+    check_outputs(&types(), &[outputs::file(), outputs::stdout(), outputs::drop(), outputs::respond()], &rows(23));
 }
 
 #[test]

@@ -125,3 +125,15 @@ pub fn drop() -> OutputSamples {
         excuses: &[(Lacks::Rows, "it forgets them"), (Lacks::Mistakes, "it has no settings")],
     }
 }
+
+pub fn respond() -> OutputSamples {
+    OutputSamples {
+        node: "respond",
+        targets: vec![Target::new("to = 'requests'\ncolumn = 'n'", |_| Vec::new())],
+        wrong: &[("to = 'requests'", "column"), ("to = 'requests'\ncolumn = 'text'", "column")],
+        excuses: &[
+            (Lacks::Rows, "nobody waits for answers"),
+            (Lacks::Commits, "what was answered can't be taken back"),
+        ],
+    }
+}

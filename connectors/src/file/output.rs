@@ -246,6 +246,7 @@ impl OutputSettings for FileOutput {
             uses: Uses::all(),
             delivery: Delivery::ExactlyOnce,
             exclusive,
+            answers: None,
             place,
             takes_other_columns,
             fails: false,

@@ -2,6 +2,7 @@
 
 mod access;
 mod request;
+mod respond;
 mod server;
 mod signature;
 
@@ -14,15 +15,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use millstream_core::{
-    ByteSize, Duration, InputPlan, InputSettings, KeptNode, Kind, PlanContext, Problem, Problems, Result, Secret,
+    ByteSize, Duration, InputPlan, InputSettings, KeptNode, Kind, PlanContext, Problem, Problems, Report, Result,
+    Secret,
 };
 use millstream_net::{Clients, ServerTls, Tls};
 use millstream_store::{Files, LocalFiles};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::push::{self, Ingest, PushInput, PushNode, PushSettings, Receiver};
+use crate::push::{self, Desk, Ingest, PushInput, PushNode, PushSettings, Receiver};
 use access::Access;
+pub use respond::column as request_column;
+use respond::{Answers, Closing, RespondSettings};
 use server::{Limits, Listening, Service};
 use signature::SignatureSettings;
 
@@ -73,6 +77,34 @@ use signature::SignatureSettings;
 /// When no answer comes, a client can't know whether its rows were taken. So it should give each request a header
 /// `Idempotency-Key`, any text of up to 255 characters that is its own, and send the request again with the same one: what
 /// was taken is not taken twice, and answered as the first time, for as long as `remember` and `max_keys` say.
+///
+/// With `respond` the answer waits for the flow, and has what an output of the type [`respond`](OUTPUTS.md#output-respond) gives for each of the rows:
+/// `{"rows": 2, "first": 17, "answers": [{"score": 0.93}, null]}`, an element for each row, in their order. So a model is asked by the flow that it learns
+/// in, with the same features. Each row gets its position as a column, `request`, by which its answer finds back to it, through
+/// any nodes that pass that column on, and by which a label that comes later can name it:
+///
+/// ```toml
+/// [input.requests]
+/// type = "http_listen"
+/// respond = { timeout = "2s" }
+/// format = "json"
+/// schema = { card = "utf8", amount = "float64" }
+///
+/// [output.answers]
+/// type = "respond"
+/// from = "scored"
+/// to = "requests"
+/// ```
+///
+/// Answers wait for no checkpoint. Of a row that the flow drops or refuses it is known at the next barrier (`[flow] epoch.interval`) that it gets none: then the answer is `null`. The rows count
+/// however the request ends, and also if the client has gone. Sent again with its `Idempotency-Key`, a request gets its answer once more: it waits until it is there, also behind a crash. What
+/// was answered before a crash, and no checkpoint has covered, the flow works out again, where time has a part in it maybe otherwise.
+///
+/// | status | why there is no answer, though the rows are taken (`rows` and `first` say which) |
+/// |---|---|
+/// | `410` | it was given before, and is no longer kept: the last 16 MiB of answers are, for those who ask once more |
+/// | `503` | the flow has stopped or failed meanwhile; sent again with its key, the request gets its answer |
+/// | `504` | the flow took longer than `timeout` |
 ///
 /// Rows are taken while the flow is slow, until `max_log` of them wait. What was taken can't be asked for again: so the flow
 /// has to say with `on_error` what becomes of rows that turn out to be of no use behind the door, such as one that an `sql`
@@ -126,6 +158,8 @@ pub struct HttpListenInput {
     signature: Option<SignatureSettings>,
     #[serde(flatten)]
     push: PushSettings,
+    /// Answers with what the flow makes of the rows, instead of that they are taken.
+    respond: Option<RespondSettings>,
     /// How long a body may be, by default `"16MiB"`. That goes for it decompressed, too, and it may not be more than 100 times
     /// as long then.
     #[serde(default = "max_body")]
@@ -241,9 +275,15 @@ impl HttpListenInput {
         };
         let limits = Limits { max_body: self.max_body.0, timeout: self.timeout.0, min_rate: self.min_rate.0 };
         let access = Arc::new(Access::new(&self.tokens, self.signature.as_ref())?);
-        let http = Http { listening, path: self.path.clone(), limits, access };
+        let desk = self.respond.as_ref().map(|_| Desk::of(&context.flow, &context.node));
+        let answers = self.respond.as_ref().zip(desk.clone()).map(|(respond, desk)| respond.answers(desk));
+        let http = Http { listening, path: self.path.clone(), limits, access, answers };
         let node = PushNode { kind: Self::NAME, largest: self.max_body.0, receiver: Box::new(http) };
-        self.push.input(node, context, files)
+        let input = self.push.input(node, context, files)?;
+        match self.respond.as_ref().zip(desk) {
+            Some((respond, desk)) => input.answered(&respond.column, desk, respond.answers),
+            None => Ok(input),
+        }
     }
 
     fn tls(&self, context: &PlanContext) -> Result<Option<Tls>, Problem> {
@@ -264,12 +304,18 @@ struct Http {
     path: String,
     limits: Limits,
     access: Arc<Access>,
+    answers: Option<Answers>,
 }
 
 #[async_trait]
 impl Receiver for Http {
     async fn start(&mut self, ingest: Ingest) -> Result<Box<dyn Send>> {
-        let service = Service::new(self.path.clone(), self.limits, self.access.clone(), ingest);
-        Ok(Box::new(server::start(&self.listening, service)?))
+        let service = Service::new(self.path.clone(), self.limits, self.access.clone(), ingest, self.answers.clone());
+        let server = server::start(&self.listening, service)?;
+        Ok(Box::new((self.answers.clone().map(Closing), server)))
+    }
+
+    fn report(&self) -> Option<Report> {
+        self.answers.as_ref().map(Answers::report)
     }
 }

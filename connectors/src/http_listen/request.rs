@@ -1,6 +1,7 @@
 //! One request: what must be right with it, and what is answered.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::Duration;
 
 use flate2::read::MultiGzDecoder;
@@ -12,7 +13,7 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Response, StatusCode, Version};
 use millstream_core::Held;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::push::{Ack, Key, Refused, Share};
 
@@ -26,7 +27,7 @@ const FREE_RATIO: usize = 1 << 20;
 const ZSTD_WINDOW: u32 = 23;
 
 /// When to come again where there is no room for the moment.
-const SOON: Duration = Duration::from_secs(1);
+pub const SOON: Duration = Duration::from_secs(1);
 
 /// When to come again where somebody has to do something first.
 const LATER: Duration = Duration::from_secs(30);
@@ -39,15 +40,24 @@ const CHUNK: usize = 64 << 10;
 pub struct Refusal {
     status: StatusCode,
     message: String,
-    /// The row that is wrong.
-    row: Option<u64>,
+    /// Which rows it is about.
+    about: Option<About>,
     /// What a header says besides.
     header: Option<(HeaderName, HeaderValue)>,
 }
 
+/// Which rows a refusal is about.
+#[derive(Debug)]
+enum About {
+    /// The one that is wrong.
+    Wrong(u64),
+    /// Those that are taken nevertheless.
+    Taken(Box<Ack>),
+}
+
 impl Refusal {
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), row: None, header: None }
+        Self { status, message: message.into(), about: None, header: None }
     }
 
     /// The same, with a header.
@@ -59,6 +69,24 @@ impl Refusal {
     pub fn again_after(self, after: Duration) -> Self {
         let seconds = after.as_secs().saturating_add(u64::from(after.subsec_nanos() > 0));
         Self { header: Some((RETRY_AFTER, seconds.into())), ..self }
+    }
+
+    /// The same, if rows are taken nevertheless.
+    pub fn of(self, taken: Ack) -> Self {
+        Self { about: Some(About::Taken(Box::new(taken))), ..self }
+    }
+
+    /// What it says in JSON.
+    fn said(&self) -> Value {
+        let mut said = json!({"error": self.message});
+        match &self.about {
+            None => {}
+            Some(About::Wrong(row)) => said["row"] = json!(row),
+            Some(About::Taken(taken)) => {
+                (said["rows"], said["first"]) = (json!(taken.rows), json!(taken.first));
+            }
+        }
+        said
     }
 
     fn bad(message: impl Into<String>) -> Self {
@@ -78,7 +106,7 @@ impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::NoText => Self::bad("the body is not UTF-8"),
-            Refused::Unreadable { row, why } => Self { row, ..Self::bad(why) },
+            Refused::Unreadable { row, why } => Self { about: row.map(About::Wrong), ..Self::bad(why) },
             Refused::Format(why) => Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why),
             Refused::KeyOfOthers => {
                 let message = "a request with this `Idempotency-Key` had another body; each needs a key of its own";
@@ -108,14 +136,27 @@ impl From<Refused> for Refusal {
     }
 }
 
+/// Rows that are taken.
+#[derive(Debug)]
+pub struct Taken {
+    pub ack: Ack,
+    /// What the flow has made of them, as JSON, if the sender has waited for it.
+    pub answers: Option<Arc<str>>,
+}
+
 /// What is answered.
-pub fn response(result: Result<Ack, Refusal>) -> Response<Full<Bytes>> {
+pub fn response(result: Result<Taken, Refusal>) -> Response<Full<Bytes>> {
     let (status, text) = match &result {
-        Ok(Ack { first, rows }) => (StatusCode::OK, json!({"rows": rows, "first": first})),
-        Err(Refusal { status, message, row: None, .. }) => (*status, json!({"error": message})),
-        Err(Refusal { status, message, row, .. }) => (*status, json!({"error": message, "row": row})),
+        Ok(Taken { ack: Ack { first, rows }, answers: None }) => {
+            (StatusCode::OK, json!({"rows": rows, "first": first}).to_string())
+        }
+        Ok(Taken { ack: Ack { first, rows }, answers: Some(answers) }) => {
+            // They are JSON already, and may be long.
+            (StatusCode::OK, format!(r#"{{"rows":{rows},"first":{},"answers":{answers}}}"#, json!(first)))
+        }
+        Err(refusal) => (refusal.status, refusal.said().to_string()),
     };
-    let mut response = Response::new(Full::from(text.to_string()));
+    let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, const { HeaderValue::from_static("application/json") });

@@ -23,8 +23,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::access::Access;
-use super::request::{ContentEncoding, Head, MediaType, Refusal, decompress, next_bytes, response};
-use crate::push::{Ack, FormatTag, Ingest, Share, Worker};
+use super::request::{ContentEncoding, Head, MediaType, Refusal, Taken, decompress, next_bytes, response};
+use super::respond::Answers;
+use crate::push::{FormatTag, Ingest, Share, Worker};
 
 /// How many connections an address has at most that is not this machine's own.
 const OF_ONE: usize = 64;
@@ -62,6 +63,8 @@ pub struct Service {
     limits: Limits,
     access: Arc<Access>,
     ingest: Ingest,
+    /// What senders wait for, if for more than that rows are durable.
+    answers: Option<Answers>,
     /// Whether a connection ends behind its next answer.
     is_leaving: AtomicBool,
 }
@@ -214,11 +217,11 @@ async fn told(closing: &mut watch::Receiver<bool>) {
 }
 
 impl Service {
-    pub fn new(path: String, limits: Limits, access: Arc<Access>, ingest: Ingest) -> Self {
-        Self { path, limits, access, ingest, is_leaving: AtomicBool::new(false) }
+    pub fn new(path: String, limits: Limits, access: Arc<Access>, ingest: Ingest, answers: Option<Answers>) -> Self {
+        Self { path, limits, access, ingest, answers, is_leaving: AtomicBool::new(false) }
     }
 
-    async fn answer(&self, from: IpAddr, request: Request<Incoming>) -> Result<Ack, Refusal> {
+    async fn answer(&self, from: IpAddr, request: Request<Incoming>) -> Result<Taken, Refusal> {
         let (parts, mut body) = request.into_parts();
         let result = self.take(from, &parts, &mut body).await;
         if result.is_err() {
@@ -228,7 +231,7 @@ impl Service {
         result
     }
 
-    async fn take(&self, from: IpAddr, parts: &Parts, body: &mut Incoming) -> Result<Ack, Refusal> {
+    async fn take(&self, from: IpAddr, parts: &Parts, body: &mut Incoming) -> Result<Taken, Refusal> {
         self.access.check_head(from, &parts.headers)?;
         let head = Head::check(parts, body, &self.path, self.limits.max_body)?;
         self.ingest.check()?;
@@ -239,7 +242,13 @@ impl Service {
         if let Some(encoding) = head.encoding {
             (body, memory) = self.decompressed(body, encoding, memory).await?;
         }
-        Ok(self.ingest.take(head.key, format, body, memory).await?)
+        let has_key = head.key.is_some();
+        let ack = self.ingest.take(head.key, format, body, memory).await?;
+        let answers = match &self.answers {
+            Some(answers) => Some(answers.to(ack, has_key).await?),
+            None => None,
+        };
+        Ok(Taken { ack, answers })
     }
 
     /// The format of a body, which is the input's own where the request says nothing else.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod answers;
 mod hostile;
 
 use std::collections::BTreeSet;
@@ -19,7 +20,7 @@ use http_body_util::BodyExt;
 use millstream_core::{Collector, FailedRow, Held, Home, Input};
 use millstream_testkit::{context, parse};
 
-use super::request::{Refusal, response};
+use super::request::{Refusal, Taken, response};
 use super::*;
 use crate::push::{Ack, Refused};
 
@@ -110,7 +111,8 @@ async fn drain(input: &mut PushInput) -> Vec<(u64, i64)> {
 #[tokio::test]
 async fn every_refusal_has_its_status() {
     let sent = |result: Result<Ack, Refused>| async {
-        let answer = response(result.map_err(Refusal::from));
+        let taken = |ack| Taken { ack, answers: None };
+        let answer = response(result.map(taken).map_err(Refusal::from));
         let has_retry = answer.headers().contains_key("retry-after");
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.unwrap().to_bytes();

@@ -3,17 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use millstream_core::{
-    Collector, Error, Held, Home, Input, InputPlan, Intake, Parts, Positions, Progress, Report, Result, ResultExt,
-    State,
+    Collector, Epoch, Error, Held, Home, Input, InputPlan, Intake, Parts, Positions, Problem, Progress, Report, Result,
+    ResultExt, State,
 };
 use millstream_formats::Rows;
 use millstream_store::{Access, Files, Log, LogOptions, LogReader, Record};
 use tokio::sync::watch;
 
 use super::contents::{Contents, ReadRecords};
+use super::desk::{Desk, Replies};
 use super::ingest::Ingest;
 use super::keys::{Answered, Remember, SharedKeys, now};
 use super::record::{Unpacked, fingerprint, unpack};
@@ -61,6 +63,15 @@ pub struct PushInput {
     held: watch::Sender<Option<Held>>,
     decoding: Option<Decoding>,
     running: Option<Running>,
+    waiting: Option<Waiting>,
+}
+
+/// Those who wait for answers.
+struct Waiting {
+    desk: Desk,
+    replies: Replies,
+    /// The columns, of which the last has the position of each row.
+    schema: SchemaRef,
 }
 
 /// What there is between `open` and the end.
@@ -110,17 +121,38 @@ impl PushInput {
             held: watch::Sender::new(None),
             decoding: None,
             running: None,
+            waiting: None,
         }
+    }
+
+    /// The same, if those who send rows wait at a desk for what the flow makes of them. A column of this name behind the others has the
+    /// position of each row, which an answer has to name.
+    ///
+    /// # Errors
+    /// If there is such a column already.
+    pub fn answered(self, column: &str, desk: Desk, replies: Replies) -> Result<Self, Problem> {
+        let schema = self.contents.schema();
+        if schema.field_with_name(column).is_ok() {
+            let problem = Problem::new(format!("the rows have a column `{column}` already"));
+            return Err(problem
+                .help("`column` gives the one with their positions another name")
+                .at(["respond", "column"]));
+        }
+        let position = Arc::new(Field::new(column, DataType::Int64, false));
+        let fields = schema.fields().iter().cloned().chain([position]);
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        Ok(Self { waiting: Some(Waiting { desk, replies, schema }), ..self })
     }
 
     /// The columns that come.
     pub fn schema(&self) -> SchemaRef {
-        self.contents.schema()
+        self.waiting.as_ref().map_or_else(|| self.contents.schema(), |waiting| waiting.schema.clone())
     }
 
     /// The plan of a node that is this input.
     pub fn plan(self) -> InputPlan {
-        InputPlan { finite: false, acknowledges: true, ..InputPlan::new(self.schema(), move || Ok(self)) }
+        let is_answered = self.waiting.is_some();
+        InputPlan { finite: false, acknowledges: true, is_answered, ..InputPlan::new(self.schema(), move || Ok(self)) }
     }
 
     /// Opens the log of a run before, to go through its rows again.
@@ -166,6 +198,10 @@ impl PushInput {
         let rows = record.rows as usize;
         self.reader.begin(tag, bytes, rows).doing(|| format!("reading what was pushed at {}", record.number))?;
         self.decoding = Some(Decoding { first: record.number, rows });
+        // Of a record that a run before has begun, nobody knows all answers.
+        if let Some(waiting) = self.waiting.as_ref().filter(|_| self.position <= record.number) {
+            waiting.desk.read(record.number, rows);
+        }
         Ok(())
     }
 
@@ -183,6 +219,11 @@ impl PushInput {
         read.drop_before(self.position.saturating_sub(first));
         rows.append(read, first);
         Ok(true)
+    }
+
+    /// How far it had come there.
+    fn position_in(&self, positions: &Positions) -> u64 {
+        positions.get(PARTITION).copied().unwrap_or(self.position)
     }
 
     /// Why it can't run here.
@@ -212,6 +253,9 @@ impl Input for PushInput {
         }
         self.remember_all(log.read(self.position)?)?;
         let reader = log.read(self.position)?;
+        if let Some(waiting) = &self.waiting {
+            waiting.desk.open(waiting.replies, self.position);
+        }
         let (contents, held) = (self.contents.clone(), self.held.subscribe());
         let ingest = Ingest::new(contents, self.keys.clone(), log.clone(), home, self.largest, held);
         let live = Live { _receiving: self.receiver.start(ingest).await?, log, home: home.to_owned(), is_covered };
@@ -240,12 +284,21 @@ impl Input for PushInput {
         let progress = if rows.is_empty() { Progress::End } else { Progress::More };
         rows.join_neighbours(self.contents.batch_rows())?;
         rows.cut(self.contents.batch_rows());
+        if let Some(waiting) = &self.waiting {
+            waiting.add_positions(&mut rows)?;
+        }
         rows.send(&self.source, &PARTITION.into(), out);
         Ok(progress)
     }
 
+    fn barrier(&mut self, epoch: Epoch, positions: &Positions) {
+        if let Some(waiting) = &self.waiting {
+            waiting.desk.barrier(epoch, self.position_in(positions));
+        }
+    }
+
     fn snapshot(&mut self, positions: &Positions) -> Result<Parts> {
-        let position = positions.get(PARTITION).copied().unwrap_or(self.position);
+        let position = self.position_in(positions);
         let mut parts = Parts::default();
         parts.put_later(KEYS, self.keys.lock().before(position));
         Ok(parts)
@@ -277,6 +330,19 @@ impl Input for PushInput {
 
     fn report(&self) -> Option<Report> {
         self.receiver.report()
+    }
+}
+
+impl Waiting {
+    /// Adds to each row its position.
+    fn add_positions(&self, rows: &mut Rows) -> Result<()> {
+        for (start, batch) in &mut rows.batches {
+            let positions = *start as i64..(*start + batch.num_rows() as u64) as i64;
+            let column: ArrayRef = Arc::new(Int64Array::from_iter_values(positions));
+            let columns = batch.columns().iter().cloned().chain([column]);
+            *batch = RecordBatch::try_new(self.schema.clone(), columns.collect())?;
+        }
+        Ok(())
     }
 }
 

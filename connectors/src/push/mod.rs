@@ -10,12 +10,14 @@
 //! * The memory for what comes is limited ([`Ingest::memory`]), and so is the log: a sender may have to try again.
 //! * [`PushInput`] reads the rows of the log into the flow, resumes from a checkpoint, goes through rows of a run before again,
 //!   and trims what checkpoints have covered.
+//! * Senders who want to know what the flow makes of their rows wait at the [`Desk`] of the input ([`PushInput::answered`]).
 //!
 //! The settings for all that are [`PushSettings`], which a node has among its own. Where what comes is not rows in a format but messages, of which
 //! something besides their values is kept, the node says by a [`Contents`] what bytes stand for, and has [`LogSettings`] only.
 
 mod batches;
 mod contents;
+mod desk;
 mod formats;
 mod ingest;
 mod input;
@@ -39,6 +41,7 @@ use serde::Deserialize;
 
 pub use batches::{Health, MOST_BYTES, Waiting, keep, waiting};
 pub use contents::{Contents, ReadRecords, rows_of};
+pub use desk::{Desk, NoAnswer, Replies};
 pub use formats::FormatTag;
 pub use ingest::{Ack, Ingest};
 pub use input::PushInput;

@@ -8,8 +8,8 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use crate::{
-    Collector, Error, Held, Home, Intake, Parts, PlanContext, PortPlan, Positions, Probe, Problems, Report, Result,
-    SchemaSource, State,
+    Collector, Epoch, Error, Held, Home, Intake, Parts, PlanContext, PortPlan, Positions, Probe, Problems, Report,
+    Result, SchemaSource, State,
 };
 
 /// An input's TOML table.
@@ -51,6 +51,8 @@ pub struct InputPlan {
     /// Whether the input tells those who send rows that they are taken. These forget them, so that a row that turns out to be
     /// of no use can't be asked for again, and comes in every run: the flow has to say what becomes of such rows.
     pub acknowledges: bool,
+    /// Whether those who send rows wait for what an output of the flow answers. There has to be one then.
+    pub is_answered: bool,
     /// Whether rows of several partitions come mixed. Otherwise one partition ends where the next begins.
     pub interleaved: bool,
     /// Whether a run reads what no run before has read, so that the input has no sense without a state.
@@ -74,6 +76,7 @@ impl InputPlan {
             finite: true,
             replayable: true,
             acknowledges: false,
+            is_answered: false,
             interleaved: false,
             continues: false,
             reads: None,
@@ -154,6 +157,9 @@ pub trait Input: Send {
     /// Cancel safe: the engine drops the returned future to stop the flow or to cut an epoch by time, so nothing may
     /// be lost between two polls. May compute for milliseconds, but must not block on anything that may never come.
     async fn next(&mut self, out: &mut Collector) -> Result<Progress>;
+
+    /// The barrier of an epoch: what has been sent before it lies before these positions. Called before any node gets to it.
+    fn barrier(&mut self, _epoch: Epoch, _positions: &Positions) {}
 
     /// What it takes, besides `positions`, to go on from there. They lie within or right behind the rows that `next` has
     /// pushed last.

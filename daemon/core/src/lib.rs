@@ -72,7 +72,7 @@ pub use json::write_json;
 pub use lock::{AskSchema, Locked, SchemaSource, SourceSchema};
 pub use message::{Batch, Epoch, EventTime, Message, Origin, Watermark};
 pub use moment::{DAY_MICROS, write_date, write_time, write_timestamp};
-pub use output::{Delivery, Exclusive, Output, OutputPlan, OutputSettings, PriorOutput, Writes};
+pub use output::{Answers, Delivery, Exclusive, Output, OutputPlan, OutputSettings, PriorOutput, Writes};
 pub use plan::{PlanContext, PortPlan, PortRole, PortTime, Stream, Uses};
 pub use probe::{PROBE_PATIENCE, Probe, blocking_probe};
 pub use problem::{

@@ -53,6 +53,15 @@ pub struct Exclusive {
     pub what: String,
 }
 
+/// The input of its flow whose senders an output answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answers {
+    /// The setting that says it.
+    pub setting: &'static str,
+    /// The name of the input.
+    pub input: String,
+}
+
 /// A file that an output writes, which no input of its flow should read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Writes {
@@ -83,6 +92,8 @@ pub struct OutputPlan {
     pub delivery: Delivery,
     /// What no other output of the flow may write to, such as a file.
     pub exclusive: Option<Exclusive>,
+    /// Whose senders its rows answer.
+    pub answers: Option<Answers>,
     /// A file that it writes, if it writes files.
     pub writes: Option<Writes>,
     /// Where its rows are when they are committed, in words for people: a path.
@@ -102,6 +113,7 @@ impl OutputPlan {
             uses: Uses::all(),
             delivery,
             exclusive: None,
+            answers: None,
             writes: None,
             place: Some(place),
             takes_other_columns: true,

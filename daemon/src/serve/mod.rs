@@ -45,6 +45,9 @@ const ADDRESS: ([u8; 4], u16) = ([127, 0, 0, 1], 8000);
 /// The folder in that of the data where it is kept what was done to a server that is no daemon.
 const FOLDER: &str = "serve";
 
+/// How many such servers may run at a time with the same data.
+const SERVERS: usize = 64;
+
 /// `millstream serve`
 pub fn serve(arguments: &ServeArguments) -> Outcome {
     let settings = arguments.settings()?;
@@ -107,11 +110,19 @@ fn open(settings: &DaemonSettings) -> Result<Arc<Repository>> {
     Repository::open(registry, &references, settings.serve.batch.limits())
 }
 
-/// The log of what is done to a server that is no daemon.
+/// The log of what is done to a server that is no daemon: of several that run at a time with the same data, each has one of its own.
 fn audit(data: &Path) -> Result<Arc<Audit>> {
-    let folder = data.join(FOLDER);
-    std::fs::create_dir_all(&folder).doing(|| format!("making the folder `{}`", folder.display()))?;
-    Audit::open(&folder)
+    let open = |number| {
+        let name = if number == 1 { FOLDER.to_owned() } else { format!("{FOLDER}-{number}") };
+        let folder = data.join(name);
+        std::fs::create_dir_all(&folder).doing(|| format!("making the folder `{}`", folder.display()))?;
+        Audit::open(&folder)
+    };
+    let first = open(1);
+    match first {
+        Ok(audit) => Ok(audit),
+        Err(error) => (2..=SERVERS).find_map(|number| open(number).ok()).ok_or(error),
+    }
 }
 
 /// The registry of the settings.

@@ -10,7 +10,7 @@ use millstream_admin::serving::{SERVING, router};
 use millstream_core::{Error, Result};
 use millstream_net::Tls;
 use millstream_serve::Repository;
-use millstream_serve::rest::Serving;
+use millstream_serve::rest::{Room, Serving};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -45,7 +45,9 @@ impl Service {
             tracing::info!("serving `{}` on `{address}`", serve.models.join("`, `"));
         }
         let (tls, gate) = (server.tls(), Gate::of_serving(serve, keys.tokens, keys.audit));
-        let state = Serving { repository: repository.clone(), max_body: serve.body.0 };
+        let trials = serve.trials().map_err(|problem| Error::new(problem.to_string()))?;
+        let (max_body, room) = (serve.body.0, Room::new(serve.bodies.0));
+        let state = Serving { repository: repository.clone(), max_body, room, trials };
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(server.serve(router(Arc::new(state), Arc::new(gate)), stopped));
         Ok(Self { repository, follow: serve.follow.0, tls, stop, serving })

@@ -211,6 +211,7 @@ impl OutputSettings for Remember {
             uses: Uses::only(["n"]),
             delivery: Delivery::ExactlyOnce,
             exclusive: None,
+            answers: None,
             place: None,
             takes_other_columns: false,
             fails: false,

@@ -22,6 +22,7 @@ mod tensor;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+mod trial;
 
 pub use batcher::{BatchLimits, Batched, Batcher, Predict};
 pub use datatype::Datatype;
@@ -30,3 +31,4 @@ pub use repository::{ModelState, Repository};
 pub use served::{Output, Served};
 pub use statistics::{Duration, Figures};
 pub use tensor::Tensor;
+pub use trial::{Trial, Trials};

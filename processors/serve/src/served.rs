@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
 use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, RecordBatchOptions};
+use arrow::compute::kernels::cmp::not_distinct;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use millstream_core::{ColumnType, Error, Result as CoreResult, ResultExt as _, known_names};
 use millstream_models::registry::{ModelCard, Resolved};
@@ -206,6 +207,29 @@ impl Served {
         let written = write(self, tensors)?;
         self.figures.output.add(begun.elapsed());
         Ok(written)
+    }
+
+    /// Predicts rows that another version has answered, and counts for how many it says something else.
+    pub(crate) async fn compare(&self, rows: RecordBatch, predicted: &ArrayRef) {
+        let count = rows.num_rows();
+        match self.count_same(rows, predicted).await {
+            Ok(same) => self.figures.compared(same, count - same),
+            Err(_) => self.figures.not_compared(count),
+        }
+    }
+
+    async fn count_same(&self, rows: RecordBatch, predicted: &ArrayRef) -> Result<usize, Refusal> {
+        let wrong = |error: String| Refusal::wrong(error);
+        if rows.schema() != self.schema {
+            return Err(wrong("it has other features".to_owned()));
+        }
+        self.check(&rows)?;
+        let columns = self.batcher.predict(rows).await?.columns;
+        let own = self.outputs.iter().zip(&columns).map(|(output, column)| output.tensor(column)).next();
+        let own =
+            own.ok_or_else(|| wrong("it predicts nothing".to_owned()))?.map_err(|error| Refusal::internal(&error))?;
+        let same = not_distinct(&own.values, predicted).map_err(|error| wrong(error.to_string()))?;
+        Ok(same.true_count())
     }
 
     /// Refuses rows that lack a feature which the model can't do without.

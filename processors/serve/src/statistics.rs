@@ -45,6 +45,9 @@ pub struct Figures {
     pub output: Duration,
     rows: AtomicU64,
     batches: AtomicU64,
+    same: AtomicU64,
+    other: AtomicU64,
+    not_compared: AtomicU64,
     last: AtomicU64,
 }
 
@@ -53,6 +56,22 @@ impl Figures {
     pub fn predicted(&self, rows: usize) {
         self.rows.fetch_add(rows as u64, Ordering::Relaxed);
         self.batches.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts rows that another version has answered, and for which this one says the same, or something else.
+    pub fn compared(&self, same: usize, other: usize) {
+        self.same.fetch_add(same as u64, Ordering::Relaxed);
+        self.other.fetch_add(other as u64, Ordering::Relaxed);
+    }
+
+    /// Counts rows that another version has answered, and this one could not predict.
+    pub fn not_compared(&self, rows: usize) {
+        self.not_compared.fetch_add(rows as u64, Ordering::Relaxed);
+    }
+
+    /// How many rows another version has answered for which this one says the same, something else, and nothing.
+    pub fn comparison(&self) -> [u64; 3] {
+        [&self.same, &self.other, &self.not_compared].map(|rows| rows.load(Ordering::Relaxed))
     }
 
     /// Notes that a request was answered now.

@@ -74,6 +74,7 @@ metrics! {
     SERVED_REQUESTS = counter("millstream_serve_requests_total", ["model", "version", "result"], "Requests for predictions by the version: `result` is `success` or `fail`.");
     SERVED_ROWS = counter("millstream_serve_rows_total", ["model", "version"], "Rows that were predicted.");
     SERVED_BATCHES = counter("millstream_serve_batches_total", ["model", "version"], "Requests for predictions that were computed; less than that where some were computed together.");
+    SERVED_SHADOW_ROWS = counter("millstream_serve_shadow_rows_total", ["model", "version", "result"], "Rows that another version has answered and this one, on trial, has predicted as well: `result` says whether it says the `same`, something `other`, or can't predict them (`fail`).");
     SERVED_SECONDS = counter("millstream_serve_seconds_total", ["model", "version", "stage"], "How long requests took, by `stage`: `queue`, `input`, `infer`, `output`; `request` is all of it, for those that were answered.");
     MEMORY = gauge("process_resident_memory_bytes", [], "Memory that the process holds in RAM.");
     CPU = counter("process_cpu_seconds_total", [], "How long processors have worked for the process.");

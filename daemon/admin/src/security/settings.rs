@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use axum::http::HeaderName;
 use axum::http::uri::Authority;
-use millstream_core::{ByteSize, Duration, Error, Problem, Problems, Rate, Step};
+use millstream_core::{ByteSize, Duration, Error, Problem, Problems, Rate, Share, Step, known_names};
 use millstream_models::registry::ModelReference;
 use millstream_net::{Clients, Tls, TlsFiles};
-use millstream_serve::BatchLimits;
+use millstream_serve::{BatchLimits, Trial, Trials};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
@@ -103,6 +104,10 @@ pub struct ServeSettings {
     pub without_token: bool,
     /// How large the body of a request may be, also without its compression.
     pub body: ByteSize,
+    /// How large the bodies of all requests may be together. Others are refused meanwhile.
+    pub bodies: ByteSize,
+    /// Versions on trial, by the names of their models: `{ fraud = { version = "challenger", share = "10%", by = "x-user", shadow = true } }`.
+    pub trials: BTreeMap<String, TrialSettings>,
     /// What bounds the batches that requests are computed in which come at the same time.
     pub batch: BatchSettings,
     /// Encryption.
@@ -122,6 +127,36 @@ pub struct BatchSettings {
     pub waiting: usize,
 }
 
+/// A version on trial.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct TrialSettings {
+    /// Which version: an alias, a number, or `latest`.
+    pub version: String,
+    /// How many of the requests that ask for no version it answers, such as `"10%"`; none, unless it is said.
+    #[serde(default = "none")]
+    pub share: Share,
+    /// The header that says who asks, such as `x-user`: whoever asks again is answered by the same version, also when the share grows.
+    pub by: Option<String>,
+    /// Whether it also predicts what others answer. Nobody sees that, but it is counted how often it says the same.
+    #[serde(default)]
+    pub shadow: bool,
+}
+
+fn none() -> Share {
+    Share(0.0)
+}
+
+impl TrialSettings {
+    fn trial(&self) -> Result<Trial, Problem> {
+        let by = self.by.as_deref().map(|by| {
+            let wrong = |_| Problem::new(format!("`{by}` is no name of a header")).at(["by"]);
+            by.to_ascii_lowercase().parse::<HeaderName>().map_err(wrong)
+        });
+        Ok(Trial::new(self.version.clone(), self.share.0, by.transpose()?).with_shadow(self.shadow))
+    }
+}
+
 impl Default for ServeSettings {
     fn default() -> Self {
         Self {
@@ -133,6 +168,8 @@ impl Default for ServeSettings {
             connections: 1024,
             without_token: false,
             body: ByteSize(64 << 20),
+            bodies: ByteSize(1 << 30),
+            trials: BTreeMap::new(),
             batch: BatchSettings::default(),
             tls: AdminTls::default(),
         }
@@ -167,9 +204,26 @@ impl ServeSettings {
         self.models.iter().enumerate().map(reference).collect()
     }
 
+    /// The versions on trial.
+    ///
+    /// # Errors
+    /// If one is wrong, or is of a model that is not served, at its place.
+    pub fn trials(&self) -> Result<Trials, Problem> {
+        let served: Vec<String> = self.references()?.into_iter().map(|reference| reference.model).collect();
+        let trial = |(model, settings): (&String, &TrialSettings)| {
+            if !served.contains(model) {
+                let known = known_names(model, served.iter().map(String::as_str));
+                return Err(Problem::new(format!("model `{model}` is not among `models`")).help(known));
+            }
+            Ok((model.clone(), settings.trial()?))
+        };
+        let at = |model: &String, problem: Problem| problem.under(model.as_str()).under("trials");
+        self.trials.iter().map(|one| trial(one).map_err(|problem| at(one.0, problem))).collect()
+    }
+
     /// What is wrong with them, so that nothing must be served. Files are read; places begin at these settings.
     pub fn problems(&self, data: &Path) -> Problems {
-        let models = self.references().err();
+        let models = self.trials().err();
         let own_address = self.address.0.filter(|address| !self.without_token || address.ip().is_loopback());
         let listening = Listening { address: own_address, hosts: &self.hosts, tls: &self.tls, table: "serve" };
         listening.problems(data).into_iter().chain(models).collect()

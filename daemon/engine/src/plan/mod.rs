@@ -9,6 +9,7 @@
 //! 4. `time_groups`: which inputs advance together in event time.
 
 mod acknowledged;
+mod answers;
 mod buffers;
 mod columns;
 mod dead_letters;
@@ -417,6 +418,7 @@ impl Plan {
         let wiring = wiring::Wiring::new(file, options.registry)?;
         let drafts = columns::plan_columns(file, &wiring, options)?;
         exclusive::check(file, &wiring, &drafts)?;
+        answers::check(file, &wiring, &drafts)?;
         stages::assemble(file, wiring, drafts, options)
     }
 

@@ -90,6 +90,7 @@ impl EpochWriter<'_> {
             self.report(Point::Barrier(barrier), state);
             self.checkpoints.push_back((self.epoch, self.positions.clone()));
         }
+        input.barrier(self.epoch, &self.positions);
         self.ports.broadcast(Message::Barrier(self.epoch)).await?;
         self.ports.end_epoch(self.epoch);
         crash::point("barrier-sent");

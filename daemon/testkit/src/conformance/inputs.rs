@@ -192,9 +192,15 @@ impl<'a> Case<'a> {
         let folder = self.folder();
         let plan = || folder.unchanged("planning an input", || self.plan(&folder, 8192));
         let says = |plan: &InputPlan| {
-            let InputPlan { ports, finite, replayable, acknowledges, interleaved, continues, rows, .. } = plan;
+            let InputPlan {
+                ports, finite, replayable, acknowledges, is_answered, interleaved, continues, rows, ..
+            } = plan;
             let ports = ports.iter().map(|port| (port.name.clone(), port.schema.clone()));
-            (ports.collect::<Vec<_>>(), [*finite, *replayable, *acknowledges, *interleaved, *continues], *rows)
+            (
+                ports.collect::<Vec<_>>(),
+                [*finite, *replayable, *acknowledges, *is_answered, *interleaved, *continues],
+                *rows,
+            )
         };
         let (one, other) = (plan(), plan());
         assert_eq!(says(&other), says(&one), "{:?}: another plan", self.source);

@@ -190,8 +190,8 @@ impl<'a> Case<'a> {
         let folder = self.folder();
         let plan = || folder.unchanged("planning an output", || self.plan(&folder, self.rows));
         let says = |plan: &OutputPlan| {
-            let OutputPlan { uses, delivery, exclusive, writes, place, takes_other_columns, fails, .. } = plan;
-            format!("{:?}", (uses, delivery, exclusive, writes, place, takes_other_columns, fails))
+            let OutputPlan { uses, delivery, exclusive, answers, writes, place, takes_other_columns, fails, .. } = plan;
+            format!("{:?}", (uses, delivery, exclusive, answers, writes, place, takes_other_columns, fails))
         };
         let (one, other) = (plan(), plan());
         assert_eq!(says(&other), says(&one), "{:?}: another plan", self.target);

@@ -5,6 +5,7 @@ pub mod messages;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -12,8 +13,10 @@ use arrow::array::{
 };
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use bytes::Bytes;
+use http_body_util::Full;
 use prost::Message;
 use tonic::server::Grpc;
 use tonic::{Code, Status};
@@ -23,6 +26,7 @@ use tower::service_fn;
 use self::messages::*;
 use crate::datatype::Datatype;
 use crate::refusal::{Reason, Refusal};
+use crate::rest::body::receive;
 use crate::rest::{Access, EXTENSIONS, Route, Serving};
 use crate::served::Served;
 use crate::statistics::Duration;
@@ -49,24 +53,50 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
+/// What is asked with, besides the message.
+#[derive(Clone)]
+struct Call {
+    serving: Arc<Serving>,
+    headers: HeaderMap,
+}
+
+impl Deref for Call {
+    type Target = Serving;
+
+    fn deref(&self) -> &Serving {
+        &self.serving
+    }
+}
+
+/// How many bytes stand before a message.
+const PREFIX: usize = 5;
+
 /// A method: a request, an answer.
 fn rpc<Q, A, F, R>(path: &'static str, access: Access, summary: &'static str, method: F) -> Route
 where
     Q: Message + Default + 'static,
     A: Message + 'static,
-    F: Fn(Arc<Serving>, Q) -> R + Clone + Send + Sync + 'static,
+    F: Fn(Call, Q) -> R + Clone + Send + Sync + 'static,
     R: Future<Output = Result<A, Refusal>> + Send + 'static,
 {
     Route::post(path, access, summary, move |State(serving): State<Arc<Serving>>, request: Request| {
         let method = method.clone();
         async move {
             let most = serving.max_body;
+            let (parts, body) = request.into_parts();
+            let mut share = serving.room.share();
+            let bytes = match receive(&parts.headers, body, most.saturating_add(PREFIX), &mut share).await {
+                Ok(bytes) => bytes,
+                Err(refusal) => return Status::from(refusal).into_http(),
+            };
+            let call = Call { serving, headers: parts.headers.clone() };
             let answer = service_fn(move |request: tonic::Request<Q>| {
-                let answered = method(serving.clone(), request.into_inner());
+                let answered = method(call.clone(), request.into_inner());
                 async move { answered.await.map(tonic::Response::new).map_err(Status::from) }
             });
             let mut grpc = Grpc::new(ProstCodec::<A, Q>::default()).max_decoding_message_size(most);
-            let response: Response = grpc.unary(answer, request).await.map(Body::new);
+            let response: Response =
+                grpc.unary(answer, Request::from_parts(parts, Full::new(bytes))).await.map(Body::new);
             response
         }
     })
@@ -86,22 +116,22 @@ impl From<Refusal> for Status {
     }
 }
 
-async fn health(serving: Arc<Serving>, asked: HealthCheckRequest) -> Result<HealthCheckResponse, Refusal> {
+async fn health(serving: Call, asked: HealthCheckRequest) -> Result<HealthCheckResponse, Refusal> {
     if !matches!(asked.service.as_str(), "" | "inference.GRPCInferenceService") {
         return Err(Refusal::not_found(format!("there is no service `{}`", asked.service)));
     }
     Ok(HealthCheckResponse { status: if serving.repository.is_ready() { SERVING } else { NOT_SERVING } })
 }
 
-async fn live(_: Arc<Serving>, _: Empty) -> Result<ServerLiveResponse, Refusal> {
+async fn live(_: Call, _: Empty) -> Result<ServerLiveResponse, Refusal> {
     Ok(ServerLiveResponse { live: true })
 }
 
-async fn ready(serving: Arc<Serving>, _: Empty) -> Result<ServerReadyResponse, Refusal> {
+async fn ready(serving: Call, _: Empty) -> Result<ServerReadyResponse, Refusal> {
     Ok(ServerReadyResponse { ready: serving.repository.is_ready() })
 }
 
-async fn server(_: Arc<Serving>, _: Empty) -> Result<ServerMetadataResponse, Refusal> {
+async fn server(_: Call, _: Empty) -> Result<ServerMetadataResponse, Refusal> {
     let extensions = EXTENSIONS.map(str::to_owned).to_vec();
     Ok(ServerMetadataResponse {
         name: "millstream".to_owned(),
@@ -110,7 +140,7 @@ async fn server(_: Arc<Serving>, _: Empty) -> Result<ServerMetadataResponse, Ref
     })
 }
 
-async fn model_ready(serving: Arc<Serving>, asked: ModelRequest) -> Result<ModelReadyResponse, Refusal> {
+async fn model_ready(serving: Call, asked: ModelRequest) -> Result<ModelReadyResponse, Refusal> {
     match serving.repository.resolve(&asked.name, Some(&asked.version)).await {
         Ok(_) => Ok(ModelReadyResponse { ready: true }),
         // Clients ask for a word, and take a status for a failure.
@@ -119,7 +149,7 @@ async fn model_ready(serving: Arc<Serving>, asked: ModelRequest) -> Result<Model
     }
 }
 
-async fn model(serving: Arc<Serving>, asked: ModelRequest) -> Result<ModelMetadataResponse, Refusal> {
+async fn model(serving: Call, asked: ModelRequest) -> Result<ModelMetadataResponse, Refusal> {
     let served = serving.repository.resolve(&asked.name, Some(&asked.version)).await?;
     let versions = match asked.version.as_str() {
         "" => serving.repository.loaded(&asked.name)?.iter().map(|served| served.version.to_string()).collect(),
@@ -142,8 +172,8 @@ async fn model(serving: Arc<Serving>, asked: ModelRequest) -> Result<ModelMetada
     })
 }
 
-async fn infer(serving: Arc<Serving>, asked: ModelInferRequest) -> Result<ModelInferResponse, Refusal> {
-    let served = serving.repository.resolve(&asked.model_name, Some(&asked.model_version)).await?;
+async fn infer(serving: Call, asked: ModelInferRequest) -> Result<ModelInferResponse, Refusal> {
+    let served = serving.choose(&asked.model_name, Some(&asked.model_version), &serving.headers).await?;
     let wanted = asked.outputs.iter().enumerate();
     let wanted: Vec<usize> =
         wanted.map(|(at, output)| served.output(&output.name, &format!("outputs[{at}]"))).collect::<Result<_, _>>()?;
@@ -232,7 +262,7 @@ fn column(datatype: Datatype, contents: InferTensorContents, place: &str) -> Res
     })
 }
 
-async fn statistics(serving: Arc<Serving>, asked: ModelRequest) -> Result<ModelStatisticsResponse, Refusal> {
+async fn statistics(serving: Call, asked: ModelRequest) -> Result<ModelStatisticsResponse, Refusal> {
     let versions = match (asked.name.as_str(), asked.version.as_str()) {
         ("", _) => serving
             .repository
@@ -266,7 +296,7 @@ fn of_version(served: &Served) -> ModelStatistics {
     }
 }
 
-async fn index(serving: Arc<Serving>, asked: RepositoryIndexRequest) -> Result<RepositoryIndexResponse, Refusal> {
+async fn index(serving: Call, asked: RepositoryIndexRequest) -> Result<RepositoryIndexResponse, Refusal> {
     let states = serving.repository.states().await?.into_iter().filter(|state| !asked.ready || state.version.is_some());
     let described = states.map(|state| ModelIndex {
         state: state.word().to_owned(),
@@ -277,12 +307,12 @@ async fn index(serving: Arc<Serving>, asked: RepositoryIndexRequest) -> Result<R
     Ok(RepositoryIndexResponse { models: described.collect() })
 }
 
-async fn load(serving: Arc<Serving>, asked: RepositoryModelRequest) -> Result<Empty, Refusal> {
+async fn load(serving: Call, asked: RepositoryModelRequest) -> Result<Empty, Refusal> {
     check_parameters(&asked.parameters)?;
     serving.repository.load(&asked.model_name).await.map(|()| Empty {})
 }
 
-async fn unload(serving: Arc<Serving>, asked: RepositoryModelRequest) -> Result<Empty, Refusal> {
+async fn unload(serving: Call, asked: RepositoryModelRequest) -> Result<Empty, Refusal> {
     check_parameters(&asked.parameters)?;
     serving.repository.unload(&asked.model_name).await.map(|()| Empty {})
 }

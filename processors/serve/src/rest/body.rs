@@ -3,30 +3,55 @@
 use std::io::Read;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::{HeaderMap, header};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
-use http_body_util::LengthLimitError;
+use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use super::Serving;
+use super::room::Share;
 use crate::refusal::Refusal;
 
 /// How long a body may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The bytes of a body, without its compression.
-pub async fn read(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes, Refusal> {
+/// The bytes of a body as they come, of which `share` is taken.
+pub async fn receive(headers: &HeaderMap, body: Body, most: usize, share: &mut Share) -> Result<Bytes, Refusal> {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > most as u64) {
         return Err(Refusal::too_large(most));
     }
-    let bytes = timeout(PATIENCE, to_bytes(body, most)).await.map_err(|_| Refusal::slow(PATIENCE))?;
-    let bytes = bytes.map_err(|error| {
-        let is_long = std::error::Error::source(&error).is_some_and(|source| source.is::<LengthLimitError>());
-        if is_long { Refusal::too_large(most) } else { Refusal::wrong(format!("the body can't be read: {error}")) }
-    })?;
+    timeout(PATIENCE, collect(body, most, share)).await.map_err(|_| Refusal::slow(PATIENCE))?
+}
+
+async fn collect(mut body: Body, most: usize, share: &mut Share) -> Result<Bytes, Refusal> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Refusal::wrong(format!("the body can't be read: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > most {
+            return Err(Refusal::too_large(most));
+        }
+        share.grow(data.len())?;
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.freeze())
+}
+
+/// The bytes of a body, without its compression, and what they take of the memory for all.
+pub async fn read(headers: &HeaderMap, body: Body, serving: &Serving) -> Result<(Bytes, Share), Refusal> {
+    let mut share = serving.room.share();
+    let bytes = receive(headers, body, serving.max_body, &mut share).await?;
+    let length = bytes.len();
+    let bytes = decompressed(headers, bytes, serving.max_body)?;
+    share.grow(bytes.len().saturating_sub(length))?;
+    Ok((bytes, share))
+}
+
+fn decompressed(headers: &HeaderMap, bytes: Bytes, most: usize) -> Result<Bytes, Refusal> {
     let encoding = headers.get(header::CONTENT_ENCODING).map(|encoding| encoding.to_str().unwrap_or_default().trim());
     match encoding {
         None | Some("" | "identity") => Ok(bytes),
@@ -71,18 +96,32 @@ mod tests {
     use flate2::write::{GzEncoder, ZlibEncoder};
     use futures::stream::pending;
 
+    use super::super::room::Room;
     use super::*;
 
     async fn of(encoding: &str, bytes: Vec<u8>, most: usize) -> Result<Bytes, Refusal> {
         let headers = HeaderMap::from_iter([(header::CONTENT_ENCODING, encoding.parse().unwrap())]);
-        read(&headers, Body::from(bytes), most).await
+        let bytes = receive(&headers, Body::from(bytes), most, &mut Room::new(1 << 30).share()).await?;
+        decompressed(&headers, bytes, most)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_come_is_given_up() {
-        let refused =
-            read(&HeaderMap::new(), Body::from_stream(pending::<Result<Bytes, Infallible>>()), 9).await.unwrap_err();
+        let body = Body::from_stream(pending::<Result<Bytes, Infallible>>());
+        let refused = receive(&HeaderMap::new(), body, 9, &mut Room::new(1 << 30).share()).await.unwrap_err();
         assert_eq!((refused.reason.status(), refused.message.as_str()), (408, "the body has not come within 60s"));
+    }
+
+    #[tokio::test]
+    async fn bodies_are_bounded_together() {
+        let room = Room::new(4096);
+        let mut first = room.share();
+        let receive =
+            async |share: &mut Share| receive(&HeaderMap::new(), Body::from(vec![0; 3000]), 4096, share).await;
+        assert_eq!(receive(&mut first).await.unwrap().len(), 3000);
+        assert_eq!(receive(&mut room.share()).await.unwrap_err().reason.status(), 503);
+        drop(first);
+        assert_eq!(receive(&mut room.share()).await.unwrap().len(), 3000);
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Access, Route, Serving, body, table};
+use super::{Access, Route, Serving, VERSION, body, table};
 use crate::refusal::{Reason, Refusal};
 use crate::served::Served;
 
@@ -100,7 +100,7 @@ async fn invocations(
     State(serving): State<Arc<Serving>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Failure> {
+) -> Result<([(&'static str, String); 1], Json<Value>), Failure> {
     check_type(&headers)?;
     let names = serving.repository.names();
     let [model] = &names[..] else {
@@ -110,14 +110,15 @@ async fn invocations(
         );
         return Err(Refusal::wrong(message).into());
     };
-    let bytes = body::read(&headers, body, serving.max_body).await?;
-    let served = serving.repository.resolve(model, None).await?;
+    let (bytes, _share) = body::read(&headers, body, &serving).await?;
+    let served = serving.choose(model, None, &headers).await?;
     if bytes.trim_ascii_start().starts_with(b"[") {
         return Err(Refusal::wrong("the body is a list; name its form, such as `{\"instances\": [...]}`").into());
     }
     let rows = body::json::<Request>(&bytes)?.rows()?;
     let predictions = served.answer(|served| rows.batch(served), |served, tensors| Ok(table::values(served, &tensors)));
-    Ok(Json(json!({ "predictions": predictions.await? })))
+    let predictions = predictions.await?;
+    Ok(([(VERSION, served.version.to_string())], Json(json!({ "predictions": predictions }))))
 }
 
 /// JSON is taken, in UTF-8.

@@ -3,9 +3,10 @@
 //! * `v2`: the Open Inference Protocol, with the extensions of Triton for tensors in binary, statistics and the repository of models.
 //! * `v1`: KServe's first protocol. * `mlflow`: that of MLflow's scoring servers. * `plain`: rows as JSON objects, in and out.
 
-mod body;
+pub(crate) mod body;
 mod mlflow;
 mod plain;
+mod room;
 mod table;
 mod v1;
 mod v2;
@@ -13,14 +14,21 @@ mod v2;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use axum::http::Method;
+use axum::http::{HeaderMap, Method};
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use crate::grpc;
+use crate::refusal::Refusal;
 use crate::repository::Repository;
+use crate::trial::{Chosen, Trials};
+
+pub use room::Room;
 
 /// What the Open Inference Protocol is served with besides itself.
 pub(crate) const EXTENSIONS: [&str; 4] = ["binary_tensor_data", "model_repository", "statistics", "classification"];
+
+/// The header that says which version has answered, where a protocol has no other place for it.
+const VERSION: &str = "model-version";
 
 /// What requests are answered with.
 #[derive(Debug)]
@@ -29,6 +37,22 @@ pub struct Serving {
     pub repository: Arc<Repository>,
     /// How many bytes a body may have, also without its compression.
     pub max_body: usize,
+    /// The memory for all bodies.
+    pub room: Room,
+    /// Versions on trial.
+    pub trials: Trials,
+}
+
+impl Serving {
+    /// What answers a request for predictions.
+    pub(crate) async fn choose(
+        &self,
+        model: &str,
+        version: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Result<Chosen, Refusal> {
+        Chosen::of(&self.repository, &self.trials, model, version, headers).await
+    }
 }
 
 /// A line of the table.

@@ -53,8 +53,8 @@ async fn predict(
     body: Body,
 ) -> Result<Json<Answer>, Problem> {
     let Query(asked) = asked.map_err(|error| Refusal::wrong(error.body_text()))?;
-    let bytes = body::read(&headers, body, serving.max_body).await?;
-    let served = serving.repository.resolve(&model, asked.version.as_deref()).await?;
+    let (bytes, _share) = body::read(&headers, body, &serving).await?;
+    let served = serving.choose(&model, asked.version.as_deref(), &headers).await?;
     let request: Request = body::json(&bytes)?;
     let predictions = served.answer(
         |served| table::of_rows(served, "rows", &request.rows),

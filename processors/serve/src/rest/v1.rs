@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::v2::Failure;
-use super::{Access, Route, Serving, body, table};
+use super::{Access, Route, Serving, VERSION, body, table};
 use crate::refusal::Refusal;
 
 pub fn routes() -> Vec<Route> {
@@ -47,15 +47,16 @@ async fn predict(
     Path(verb): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Failure> {
+) -> Result<([(&'static str, String); 1], Json<Value>), Failure> {
     let model = verb.strip_suffix(":predict");
     let model = model.ok_or_else(|| Refusal::not_found("what a model can do here is `/v1/models/NAME:predict`"))?;
-    let bytes = body::read(&headers, body, serving.max_body).await?;
-    let served = serving.repository.resolve(model, None).await?;
+    let (bytes, _share) = body::read(&headers, body, &serving).await?;
+    let served = serving.choose(model, None, &headers).await?;
     let request: Request = body::json(&bytes)?;
     let predictions = served.answer(
         |served| table::of_rows(served, "instances", &request.instances),
         |served, tensors| Ok(table::values(served, &tensors)),
     );
-    Ok(Json(json!({ "predictions": predictions.await? })))
+    let predictions = predictions.await?;
+    Ok(([(VERSION, served.version.to_string())], Json(json!({ "predictions": predictions }))))
 }

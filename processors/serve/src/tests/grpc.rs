@@ -120,7 +120,7 @@ async fn what_is_wrong_has_a_status_and_is_named() {
     assert_eq!(why, "`inputs[2].name`: model `fraud` has no feature `county`; did you mean `country`?");
     assert!(call_with::<ModelInferResponse>(&server, INFER, b"no message").await.is_err());
     let long = ModelInferRequest { id: "x".repeat(MAX_BODY), ..typed() };
-    assert_eq!(call::<ModelInferResponse>(&server, INFER, &long).await.unwrap_err().0, Code::OutOfRange);
+    assert_eq!(call::<ModelInferResponse>(&server, INFER, &long).await.unwrap_err().0, Code::ResourceExhausted);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod grpc;
 mod infer;
 mod others;
 mod repository;
+mod trials;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +23,8 @@ use tower::ServiceExt as _;
 
 use crate::batcher::BatchLimits;
 use crate::repository::Repository;
-use crate::rest::{Serving, routes};
+use crate::rest::{Room, Serving, routes};
+use crate::trial::{Trial, Trials};
 
 /// How large bodies may be here.
 const MAX_BODY: usize = 1 << 16;
@@ -92,6 +94,11 @@ struct Answer {
 impl Server {
     /// Three versions of `fraud`, of which the first is the champion, and one each of `flower`, and of `lenient`, which may lack numbers.
     fn start() -> Self {
+        Self::trying(Trials::new())
+    }
+
+    /// The same, with versions on trial.
+    fn trying(trials: Trials) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let registry = registry(folder.path());
         (1..=3).for_each(|times| _ = publish(&registry, "fraud", &fraud(times), &times.to_string()));
@@ -104,7 +111,8 @@ impl Server {
         publish(&registry, "lenient", &lenient, "1");
         let models = ["fraud", "flower", "lenient"].map(|name| ModelReference::parse(name).unwrap());
         let repository = Repository::open(registry, &models, BatchLimits::default()).unwrap();
-        let serving = Serving { repository: repository.clone(), max_body: MAX_BODY };
+        let room = Room::new(1 << 20);
+        let serving = Serving { repository: repository.clone(), max_body: MAX_BODY, room, trials };
         let router =
             routes().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.answering));
         Self { folder, repository, router: router.with_state(Arc::new(serving)) }

@@ -130,6 +130,7 @@ impl OutputSettings for Memory {
             uses: Uses::only(["n"]),
             delivery: Delivery::ExactlyOnce,
             exclusive: None,
+            answers: None,
             place: None,
             takes_other_columns: false,
             fails: refuses.is_some(),

@@ -119,8 +119,8 @@ async fn predict(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let served = serving.repository.resolve(model, version).await?;
-    let bytes = body::read(headers, body, serving.max_body).await?;
+    let served = serving.choose(model, version, headers).await?;
+    let (bytes, _share) = body::read(headers, body, serving).await?;
     let request = Request::read(headers.get(HEADER_LENGTH), bytes, &served)?;
     let wanted = Wanted::of(&request.head, &served)?;
     let Request { head, tensors } = request;

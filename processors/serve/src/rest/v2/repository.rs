@@ -26,7 +26,7 @@ pub async fn index(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Failure> {
-    let bytes = body::read(&headers, body, serving.max_body).await?;
+    let (bytes, _share) = body::read(&headers, body, &serving).await?;
     let asked = if bytes.is_empty() { Asked::default() } else { body::json::<Asked>(&bytes)? };
     let states = serving.repository.states().await?;
     let asked = states.iter().filter(|state| !asked.ready.unwrap_or(false) || state.version.is_some());
@@ -63,7 +63,7 @@ pub async fn unload(
 
 /// What a model is comes from the registry, and from nowhere else.
 async fn check_parameters(serving: &Serving, headers: &HeaderMap, body: Body) -> Result<(), Refusal> {
-    let bytes = body::read(headers, body, serving.max_body).await?;
+    let (bytes, _share) = body::read(headers, body, serving).await?;
     if bytes.is_empty() {
         return Ok(());
     }
