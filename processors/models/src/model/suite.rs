@@ -288,6 +288,12 @@ fn rows_count_as_much_as_is_said() {
             let learned = |signature: &Signature| trained(signature).tensors().unwrap();
             assert!(learned(&plain) == learned(&one), "{}", what(&plain));
             assert!(learned(&plain) != learned(&counts), "{}", what(&plain));
+            let mut resumed = Model::new(counts.clone());
+            for start in (0..ROWS).step_by(125) {
+                resumed.step_batch(&rows().slice(start, 125)).unwrap();
+                resumed = Model::load(&resumed.save().unwrap()).unwrap();
+            }
+            assert!(resumed.tensors().unwrap() == learned(&counts), "{}", what(&plain));
             // Those that count nothing are those that are not learned.
             let is_learned = BooleanArray::from_iter((0..ROWS).map(|row| Some(row * 7 % 4 != 0)));
             let mut without = Model::new(counts.clone());

@@ -27,13 +27,13 @@ use crate::tensors::Tensors;
 const MOST_MEMBERS: usize = 100;
 
 /// The schema of a list of estimators, which would have no end if it said all that one can have: such lists are among it.
-fn list_of_estimators(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "array", "minItems": 1, "maxItems": MOST_MEMBERS, "items": an_estimator(&mut SchemaGenerator::default()) })
+fn list_of_estimators(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "minItems": 1, "maxItems": MOST_MEMBERS, "items": an_estimator(generator) })
 }
 
-/// The schema of an estimator.
+/// The schema of an estimator: any table.
 fn an_estimator(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "object", "properties": { "type": { "type": "string" } }, "required": ["type"] })
+    json_schema!({ "type": "object", "additionalProperties": true })
 }
 
 /// Says which member does not learn such labels, or is wrong in itself.
