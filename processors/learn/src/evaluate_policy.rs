@@ -313,10 +313,10 @@ mod tests {
     /// What a policy chose that takes `a` for two rows of ten; `a` is worth 1 for even rows, and `b` a half for all.
     fn log(rows: usize) -> RecordBatch {
         let is_a = |row: usize| row * 7 % 10 < 2;
-        let reward = |row: usize| if is_a(row) { f64::from(row as u32 % 2 == 0) } else { 0.5 };
+        let reward = |row: usize| if is_a(row) { f64::from(row.is_multiple_of(2)) } else { 0.5 };
         let all = |of: &dyn Fn(usize) -> f64| (0..rows).map(of).collect::<Vec<_>>();
         let chosen = (0..rows).map(|row| Some(if is_a(row) { "a" } else { "b" }));
-        let even = |row: usize| f64::from(row as u32 % 2 == 0);
+        let even = |row: usize| f64::from(row.is_multiple_of(2));
         RecordBatch::try_from_iter([
             ("chosen", Arc::new(chosen.collect::<StringArray>()) as ArrayRef),
             ("propensity", Arc::new(Float64Array::from(all(&|row| if is_a(row) { 0.2 } else { 0.8 })))),

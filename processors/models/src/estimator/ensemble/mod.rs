@@ -84,6 +84,11 @@ fn check_features(members: &[EstimatorSettings], features: &[Feature]) -> Result
     Ok(())
 }
 
+/// Whether what they have learned is looked at to see if it grows without end: what some keep, such as trees, is no weight, and may be large.
+fn can_diverge<'a>(members: impl IntoIterator<Item = &'a EstimatorSettings>) -> bool {
+    members.into_iter().all(|member| member.settings().can_diverge())
+}
+
 fn most_numbers(members: &[EstimatorSettings], features: &[Feature], classes: &[Class]) -> u64 {
     let of_members = members.iter().map(|member| member.settings().most_numbers(features, classes));
     of_members.max().unwrap_or(0).max(members.len() as u64)

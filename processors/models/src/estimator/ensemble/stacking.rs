@@ -75,7 +75,7 @@ impl Settings for Stacking {
     }
 
     fn can_diverge(&self) -> bool {
-        self.all().any(|member| member.settings().can_diverge())
+        can_diverge(self.all())
     }
 
     fn most_numbers(&self, features: &[Feature], classes: &[Class]) -> u64 {
