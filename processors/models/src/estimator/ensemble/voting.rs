@@ -8,7 +8,7 @@ use super::*;
 ///
 /// Take it where estimators of several types do about equally well, or where each does best at times: what is wrong with one is often right with
 /// another. Whether flights from New York are late, a line says with an AUC of 0.777, a tree with 0.666, and both with neighbours with 0.779; `stacking`
-/// of the same with 0.782 (`flows/together.toml`). It takes as long as all of them together, on several threads if there are any. Features are encoded alike for all:
+/// of the same with 0.781 (`flows/together.toml`). It takes as long as all of them together, on several threads if there are any. Features are encoded alike for all:
 /// numbers are standardised if one of them needs that.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
