@@ -23,6 +23,7 @@ mod memory;
 mod messages;
 mod mysql;
 mod ndjson;
+mod neighbours;
 mod networks;
 mod nodes;
 mod objects;
@@ -57,6 +58,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("learning", learning::run),
     ("networks", networks::run),
     ("trees", trees::run),
+    ("neighbours", neighbours::run),
     ("detectors", detectors::run),
     ("quickstart", quickstart::run),
     ("sql", sql::run),

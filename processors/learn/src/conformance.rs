@@ -3,9 +3,11 @@
 use std::fmt::Write;
 use std::path::Path;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StructArray};
+use arrow::datatypes::{DataType, Field};
 use millstream_core::{Collector, NodeTypes, PlanContext, ProcessorSettings};
 use millstream_models::registry::ModelRegistry;
 use millstream_testkit::{Given, Sample, batch, check_processors, context, drive, parse, stages, stream, table};
@@ -40,6 +42,16 @@ const SAMPLES: &[Sample] = &[
         node: "train",
         settings: "model = 'm'\nestimator = { type = 'lin_ucb' }\nfeatures = ['n']\nlabel = 'y'\nreward = 'w'\npublish = { rows = 40 }",
     },
+    Sample {
+        node: "train",
+        settings: "model = 'm'\nestimator = { type = 'voting', estimators = [{ type = 'hoeffding_tree' }, { type = 'k_neighbors_classifier', window = 20 }] }\n\
+                   features = ['n', 'k']\nlabel = 'y'\npublish = { rows = 50 }",
+    },
+    Sample {
+        node: "train",
+        settings: "model = 'm'\nestimator = { type = 'adaptive_random_forest_regressor', n_models = 3 }\nfeatures = ['v', 'k']\nlabel = 'n'\nweight = 'w'\n\
+                   missing = 'mean'",
+    },
     Sample { node: "predict", settings: "model = 'm'" },
     Sample { node: "predict", settings: "model = 'm'\nbefore_first = 'hold'\nmodel_version = true" },
     Sample { node: "predict", settings: "model = 'm'\nbefore_first = 'fail'\nthreshold = 0.2" },
@@ -51,6 +63,12 @@ const SAMPLES: &[Sample] = &[
     Sample {
         node: "drift",
         settings: "error = { label = 'y', prediction = 'z' }\ndetector = { type = 'ddm', min_rows = 5 }",
+    },
+    Sample { node: "decide", settings: "scores = 'shares'\npolicy = { type = 'squarecb' }\nseed = 5" },
+    Sample { node: "decide", settings: "scores = 'shares'\nas = 'my_'" },
+    Sample {
+        node: "evaluate_policy",
+        settings: "reward = 'v'\naction = 'k'\npropensity = 'w'\npolicy = 'shares'\nworth = 'shares'",
     },
 ];
 
@@ -70,7 +88,18 @@ fn rows() -> RecordBatch {
         )
         .unwrap();
     }
-    table(&text)
+    let rows = table(&text);
+    // How probable each of two actions is.
+    let share = |row: usize| (row % 11 != 5).then(|| (row % 10) as f64 / 10.0);
+    let numbers = |of: &dyn Fn(f64) -> f64| -> ArrayRef {
+        Arc::new((0..rows.num_rows()).map(|row| share(row).map(of)).collect::<Float64Array>())
+    };
+    let fields = ["key0", "key1"].map(|name| Field::new(name, DataType::Float64, true)).to_vec();
+    let columns = vec![numbers(&|share| share), numbers(&|share| 1.0 - share)];
+    let scores = StructArray::try_new(fields.into(), columns, None).unwrap();
+    let names: Vec<_> = rows.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let columns = names.into_iter().zip(rows.columns().to_vec());
+    RecordBatch::try_from_iter(columns.chain([("shares".to_owned(), Arc::new(scores) as ArrayRef)])).unwrap()
 }
 
 fn registry(folder: &Path) -> ModelRegistry {

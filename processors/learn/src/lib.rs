@@ -1,5 +1,5 @@
 //! The nodes over models: `train` learns from the rows that pass, `predict` predicts them, `evaluate` compares predictions
-//! with labels, `drift` says when what they see has changed. What a model is, and how it learns, is in `millstream_models`, which knows no flow.
+//! with labels, `drift` says when what they see has changed, `decide` chooses actions and `evaluate_policy` says what a policy would have been worth. What a model is, and how it learns, is in `millstream_models`, which knows no flow.
 
 mod columns;
 mod condition;
@@ -9,8 +9,10 @@ mod conformance;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod damage;
+mod decide;
 mod drift;
 mod evaluate;
+mod evaluate_policy;
 mod pieces;
 mod predict;
 mod train;
@@ -18,8 +20,10 @@ mod version;
 
 use millstream_core::NodeTypes;
 
+pub use decide::DecideSettings;
 pub use drift::DriftSettings;
 pub use evaluate::EvaluateSettings;
+pub use evaluate_policy::EvaluatePolicySettings;
 pub use predict::PredictSettings;
 pub use train::{TrainSettings, staged_versions};
 
@@ -29,5 +33,7 @@ pub fn register(registry: &mut NodeTypes) {
         .processor::<TrainSettings>()
         .processor::<PredictSettings>()
         .processor::<EvaluateSettings>()
-        .processor::<DriftSettings>();
+        .processor::<DriftSettings>()
+        .processor::<DecideSettings>()
+        .processor::<EvaluatePolicySettings>();
 }

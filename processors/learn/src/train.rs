@@ -68,6 +68,9 @@ pub struct TrainSettings {
     label: Option<String>,
     /// The column with what each row was worth, where `label` is an action that was chosen: a number.
     reward: Option<String>,
+    /// The column that says how much each row counts for what is learned: a number from 0 up, 1 for a row that counts as it would without. A
+    /// row that counts 2 is learned about as if it had come twice, and one that counts 0 only predicted. Metrics count all rows the same.
+    weight: Option<String>,
     /// The values that the label can have, where its type doesn't say. Of two the second is the positive one.
     classes: Option<Vec<Class>>,
     /// Above which probability (or score) the positive of two classes is predicted: 0.5 (or 0) by default. A lower
@@ -150,8 +153,8 @@ impl ProcessorSettings for TrainSettings {
         let ports = vec![PortPlan::main(schema.clone()), port];
         let features = signature.features.iter().map(|feature| feature.name.clone());
         let condition_column = condition.iter().map(|condition| condition.column().to_owned());
-        let uses =
-            Uses::passing_on(features.chain(self.label.clone()).chain(self.reward.clone()).chain(condition_column));
+        let told = [&self.label, &self.reward, &self.weight].into_iter().flatten().cloned();
+        let uses = Uses::passing_on(features.chain(told).chain(condition_column));
         let version = Arc::new(AtomicU64::new(0));
         let mut trainer = Trainer {
             flow: context.flow.clone(),
@@ -207,7 +210,11 @@ impl ProcessorSettings for TrainSettings {
 impl TrainSettings {
     fn signature(&self, schema: &SchemaRef) -> Result<Signature, Problems> {
         let classes = self.classes.as_deref();
-        let label = LabelColumns { label: self.label.as_deref(), reward: self.reward.as_deref() };
+        let label = LabelColumns {
+            label: self.label.as_deref(),
+            reward: self.reward.as_deref(),
+            weight: self.weight.as_deref(),
+        };
         let signature = Signature::plan(schema, &self.estimator, &self.features, label, classes, self.missing)?;
         Ok(signature.with_threshold(self.threshold)?)
     }

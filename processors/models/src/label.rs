@@ -97,17 +97,19 @@ pub struct LabelColumns<'a> {
     pub label: Option<&'a str>,
     /// The reward of the action.
     pub reward: Option<&'a str>,
+    /// How much rows count.
+    pub weight: Option<&'a str>,
 }
 
 impl<'a> From<&'a str> for LabelColumns<'a> {
     fn from(label: &'a str) -> Self {
-        Self { label: Some(label), reward: None }
+        Self { label: Some(label), ..Self::default() }
     }
 }
 
 impl<'a> From<Option<&'a str>> for LabelColumns<'a> {
     fn from(label: Option<&'a str>) -> Self {
-        Self { label, reward: None }
+        Self { label, ..Self::default() }
     }
 }
 

@@ -107,6 +107,17 @@ impl Tensors {
         debug_assert_eq!(tensor.data.len(), size_of::<T>() * shape.iter().product::<usize>());
     }
 
+    /// Adds others, whose names then begin like this.
+    pub fn put_under(&mut self, prefix: &str, others: Self) {
+        self.tensors.extend(others.tensors.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)));
+    }
+
+    /// Those whose names begin like this, with what is left of their names.
+    pub fn under(&self, prefix: &str) -> Self {
+        let own = self.tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)));
+        Self { tensors: own.map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect() }
+    }
+
     /// How many elements each has.
     #[cfg(test)]
     pub fn sizes(&self) -> impl Iterator<Item = (&str, usize)> {

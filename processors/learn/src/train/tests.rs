@@ -683,3 +683,35 @@ fn actions_are_learned_from_their_rewards() {
         assert_eq!((metrics("own_reward"), report.confusion), (2.5, None));
     }
 }
+
+/// Of equal rows the label is that of those which count more; a row that counts nothing is not learned, and one without a weight fails.
+#[test]
+fn rows_count_as_much_as_their_column_says() {
+    let rows = table(
+        "amount:float64 fraud:boolean counts:float64?
+         1 true 9
+         1 false 1
+         1 true 0
+         1 false null
+         1 true 9
+         1 false 1",
+    );
+    let probability = |weight: &str| {
+        let settings: TrainSettings = parse(&format!(
+            "model = 'm'\nestimator = {{ type = 'logistic_regression', learning_rate = 0.1 }}\nfeatures = ['amount']\nlabel = 'fraud'\n{weight}"
+        ));
+        let driven = drive(&settings, &[("from", rows.clone())], 100);
+        let failed: Vec<_> = driven.failed.iter().map(|row| row.error.clone()).collect();
+        let predicted = driven.text("main");
+        (model_report(driven.report).rows, failed.join("\n"), predicted)
+    };
+    let (learned, failed, text) = probability("weight = 'counts'");
+    assert_eq!(learned, 4, "{text}");
+    assert!(failed.contains("weight `counts` is null"), "{failed}");
+    let last = |text: &str| text.lines().last().unwrap().split(' ').next_back().unwrap().parse::<f64>().unwrap();
+    assert!(last(&text) > 0.6, "{text}");
+    let (learned, failed, text) = probability("");
+    assert!(learned == 6 && !failed.contains("counts` is") && last(&text) < 0.55, "{failed}{text}");
+    let refused = "model = 'm'\nestimator = { type = 'lin_ucb' }\nfeatures = ['amount']\nlabel = 'fraud'\nreward = 'counts'\nweight = 'counts'";
+    assert!(problems(refused, &rows.schema())[0].message.contains("all rows count the same"));
+}

@@ -36,6 +36,20 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
+    /// Of so many rows, whose columns of numbers are these, and that have no categories.
+    pub fn of_numbers(count: usize, numbers: Vec<Float64Array>) -> Self {
+        Self { count, numbers, texts: Vec::new() }
+    }
+
+    /// Some of their columns, of numbers and of categories.
+    pub fn of_columns(&self, numbers: &[usize], texts: &[usize]) -> Self {
+        Self {
+            count: self.count,
+            numbers: numbers.iter().map(|column| self.numbers[*column].clone()).collect(),
+            texts: texts.iter().map(|column| self.texts[*column].clone()).collect(),
+        }
+    }
+
     pub fn count(&self) -> usize {
         self.count
     }

@@ -8,7 +8,7 @@ use super::checks::{check_from_to, check_inside};
 use super::forest::{Forest, Plan, Renewal};
 use super::hoeffding_tree::{LARGEST, Leaves, most_numbers_of_trees};
 use super::random::Poisson;
-use super::tree::Growth;
+use super::tree::{ClassRules, Classes, Growth};
 use super::{Estimator, Gives, Kind, Labels, Settings, Shape, Takes};
 use crate::drift::adwin;
 use crate::encode::Feature;
@@ -120,22 +120,23 @@ impl AdaptiveRandomForest {
             grace: self.grace_period.into(),
             delta: self.delta,
             tie: self.tau,
-            most_share: self.max_share_to_split,
-            points: self.split_points,
-            leaves: self.leaf_prediction.into(),
             max_bytes: self.max_memory.0 / (2 * self.n_models as usize),
         }
     }
 
-    fn plan(&self, features: &[Feature], classes: &[Class]) -> Plan {
-        // Less than the next whole number by what a float may be off.
-        let drawn = (self.max_features * features.len() as f64 - 1e-9).ceil();
+    fn rules(&self) -> ClassRules {
+        let leaves = self.leaf_prediction.into();
+        ClassRules { most_share: self.max_share_to_split, points: self.split_points, leaves }
+    }
+
+    fn plan(&self, features: &[Feature], classes: &[Class]) -> Plan<Classes> {
         Plan {
             trees: self.n_models,
             growth: self.growth(),
+            rules: self.rules(),
             features: features.to_vec(),
             shape: Shape::new(features, classes),
-            subspace: (self.max_features < 1.0).then_some((drawn as usize).max(1)),
+            subspace: Plan::<Classes>::subspace(self.max_features, features),
             poisson: Poisson::new(self.lambda),
             seed: self.seed,
             drift: adwin::Settings::of(self.drift_delta),
@@ -156,6 +157,10 @@ impl Settings for AdaptiveRandomForest {
 
     fn labels(&self) -> Labels {
         Labels::Classes
+    }
+
+    fn takes_weights(&self) -> bool {
+        true
     }
 
     fn gives(&self, _classes: &[Class]) -> Gives {

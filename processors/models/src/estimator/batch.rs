@@ -13,6 +13,8 @@ pub(crate) struct Step<'a> {
     pub targets: &'a [f64],
     /// What each row was worth; empty where the targets are no actions.
     pub rewards: &'a [f64],
+    /// How much each row counts; empty if nothing is said.
+    pub weights: &'a [f64],
     /// The rows to learn; all if nothing is said.
     pub learn: Option<&'a BooleanArray>,
     /// For the predictions, one row behind the other.
@@ -26,10 +28,16 @@ impl Step<'_> {
         self.rewards.get(row).copied().unwrap_or(f64::NAN)
     }
 
+    /// How much a row counts.
+    #[inline(always)]
+    pub fn weight(&self, row: usize) -> f64 {
+        self.weights.get(row).copied().unwrap_or(1.0)
+    }
+
     /// The target of a row that is to be learned.
     #[inline(always)]
     pub fn target(&self, row: usize) -> Option<f64> {
-        let wanted = self.learn.is_none_or(|learn| learn.is_valid(row) && learn.value(row));
+        let wanted = self.learn.is_none_or(|learn| learn.is_valid(row) && learn.value(row)) && self.weight(row) > 0.0;
         Some(self.targets[row]).filter(|target| wanted && !target.is_nan())
     }
 }

@@ -21,16 +21,10 @@ pub(crate) trait ByRow: Clone + Debug + Send + Sync + 'static {
     /// Learns one row. `target` is the number, or the index of the class.
     fn learn_one(&mut self, row: Row<'_>, target: f64);
 
-    /// Learns what one row was worth, for which the action of that index was chosen, if the labels are actions.
+    /// The same with all that is known of the row, for those that learn from more than its target.
     #[inline(always)]
-    fn learn_reward(&mut self, row: Row<'_>, action: f64, _reward: f64) {
-        self.learn_one(row, action);
-    }
-
-    /// The same where `prediction` is what it has just predicted for the row, which some need not compute again.
-    #[inline(always)]
-    fn learn_predicted(&mut self, row: Row<'_>, target: f64, reward: f64, _prediction: &[f64]) {
-        self.learn_reward(row, target, reward);
+    fn learn(&mut self, row: Row<'_>, lesson: &Lesson<'_>) {
+        self.learn_one(row, lesson.target);
     }
 
     /// Writes what was learned.
@@ -68,6 +62,19 @@ impl<E: ByRow> Estimator for E {
     }
 }
 
+/// What is known of a row that is learned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lesson<'a> {
+    /// The number, or the index of the class or action.
+    pub target: f64,
+    /// What the action was worth, if it is one.
+    pub reward: f64,
+    /// How much the row counts, more than 0: 1 if nothing is said.
+    pub weight: f64,
+    /// What was just predicted for it, which some need not compute again.
+    pub prediction: &'a [f64],
+}
+
 /// Some work, and who does it.
 struct RowByRow<W, E> {
     work: W,
@@ -95,8 +102,9 @@ impl<E: ByRow> Work for RowByRow<Step<'_>, &mut E> {
                 estimator.predict_one(scratch.row(), &mut work.predictions[prediction.clone()]);
                 let Some(target) = work.target(row) else { continue };
                 work.encoders.learn(rows, row, numbers, &mut scratch);
-                let reward = work.reward(row);
-                estimator.learn_predicted(scratch.row(), target, reward, &work.predictions[prediction]);
+                let (reward, weight) = (work.reward(row), work.weight(row));
+                let prediction = &work.predictions[prediction];
+                estimator.learn(scratch.row(), &Lesson { target, reward, weight, prediction });
                 learned += 1;
             }
             start += TILE_ROWS;

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use millstream_core::{Problem, Result};
+use millstream_core::{Problem, Result, known_names};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::checks::{ClassWeight, check_class_weight, check_from_to, check_not_negative, weights_of};
 use super::linear::{log_gradient, sigmoid};
-use super::{ByRow, Estimator, Gives, Kind, Labels, Row, Settings, Shape};
-use crate::encode::Feature;
+use super::{ByRow, Estimator, Gives, Kind, Labels, Lesson, Row, Settings, Shape};
+use crate::encode::{Encoder, Feature};
 use crate::label::Class;
 use crate::tensors::Tensors;
 use crate::vector::dot;
@@ -36,6 +36,14 @@ pub(super) struct Ftrl {
     #[serde(default)]
     #[schemars(range(min = 0))]
     l2: f64,
+    /// Categories that say more together than each alone: `[["country", "card"]]` has weights for each country with each card. Both have to be
+    /// features that are categories.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    crosses: Vec<Vec<String>>,
+    /// How many slots each of the crosses has. Its values are hashed, and may share one.
+    #[serde(default = "cross_slots", skip_serializing_if = "is_usual")]
+    #[schemars(range(min = 1, max = 16777216))]
+    cross_slots: u32,
     /// How much the rows of a class count, by the class: `{ true = 20 }`. Classes that are not named count 1.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     class_weight: ClassWeight,
@@ -49,6 +57,15 @@ fn beta() -> f64 {
     1.0
 }
 
+fn cross_slots() -> u32 {
+    1 << 18
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_usual(slots: &u32) -> bool {
+    *slots == cross_slots()
+}
+
 impl Kind for Ftrl {
     const NAME: &'static str = "ftrl";
     const EXAMPLE: &'static str = "alpha = 0.05\nl1 = 0.5";
@@ -59,6 +76,10 @@ impl Settings for Ftrl {
         Labels::TwoClasses
     }
 
+    fn takes_weights(&self) -> bool {
+        true
+    }
+
     fn gives(&self, _classes: &[Class]) -> Gives {
         Gives::Probabilities
     }
@@ -66,7 +87,34 @@ impl Settings for Ftrl {
     fn check(&self, classes: &[Class]) -> Result<(), Problem> {
         check_from_to(&[("alpha", self.alpha, 1e-9, 1e9), ("beta", self.beta, 1e-9, 1e9)])?;
         check_not_negative(&[("l1", self.l1), ("l2", self.l2)])?;
+        check_from_to(&[("cross_slots", self.cross_slots.into(), 1.0, Encoder::MOST_SLOTS.into())])?;
         check_class_weight(&self.class_weight, classes)
+    }
+
+    fn check_features(&self, features: &[Feature]) -> Result<(), Problem> {
+        for (index, cross) in self.crosses.iter().enumerate() {
+            let of_cross = |problem: Problem| problem.under(index).under("crosses");
+            if cross.len() < 2 {
+                return Err(of_cross(Problem::new(
+                    "a cross is of two categories or more, such as [\"country\", \"card\"]",
+                )));
+            }
+            for (place, name) in cross.iter().enumerate() {
+                let categories = features.iter().filter(|feature| !feature.encoder.is_number());
+                if !categories.clone().any(|feature| feature.name == *name) {
+                    let problem = Problem::new(format!("`{name}` is no feature that is a category"));
+                    let help = known_names(name, categories.map(|feature| feature.name.as_str()));
+                    return Err(of_cross(problem.help(help).under(place)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn most_numbers(&self, features: &[Feature], classes: &[Class]) -> u64 {
+        let Shape { numbers, slots, .. } = Shape::new(features, classes);
+        let of_crosses = u64::from(self.cross_slots).saturating_mul(self.crosses.len() as u64);
+        (numbers as u64).max(slots as u64).max(of_crosses).max(1)
     }
 
     fn build(&self, features: &[Feature], classes: &[Class]) -> Box<dyn Estimator> {
@@ -79,6 +127,7 @@ impl Settings for Ftrl {
             numbers: shape.numbers,
             of_numbers: Weights::new(shape.width),
             of_slots: Weights::new(shape.slots),
+            crosses: Crosses::new(&self.crosses, self.cross_slots, features),
             intercept: Weights::new(1),
         })
     }
@@ -156,6 +205,67 @@ impl Weights {
     }
 }
 
+/// Categories that are learned from together.
+#[derive(Clone, Debug)]
+struct Crosses {
+    /// By cross, the slots of each of its categories, as the first and the one behind the last.
+    members: Vec<Vec<(u32, u32)>>,
+    /// How many slots each has.
+    slots: u32,
+    /// One cross behind the other.
+    weights: Weights,
+}
+
+impl Crosses {
+    fn new(crosses: &[Vec<String>], slots: u32, features: &[Feature]) -> Self {
+        let mut end = 0;
+        let of_feature = |feature: &Feature| {
+            let first = end;
+            end += feature.encoder.slots();
+            (feature.name.clone(), (first, end))
+        };
+        let of_features: Vec<_> = features.iter().map(of_feature).collect();
+        let of_name = |name: &String| of_features.iter().find(|(known, _)| known == name).map(|(_, slots)| *slots);
+        let members: Vec<Vec<_>> = crosses.iter().map(|cross| cross.iter().filter_map(of_name).collect()).collect();
+        let weights = Weights::new(members.len() * slots as usize);
+        Self { members, slots, weights }
+    }
+
+    /// Where the weights of a row are; a cross that lacks a value has none.
+    #[inline(always)]
+    fn places<'a>(&'a self, row: Row<'a>) -> impl Iterator<Item = usize> + 'a {
+        self.members.iter().enumerate().filter_map(move |(cross, members)| {
+            let mut hash = 0_u64;
+            for (first, end) in members {
+                let slot = row.slots.iter().find(|slot| (*first..*end).contains(*slot))?;
+                hash = mixed(hash ^ u64::from(*slot));
+            }
+            Some(cross * self.slots as usize + (hash % u64::from(self.slots)) as usize)
+        })
+    }
+
+    #[inline(always)]
+    fn step(&mut self, rule: Rule, row: Row<'_>, gradient: f64) {
+        for cross in 0..self.members.len() {
+            // Crosses have no places in common, and each has at most one.
+            let range = cross * self.slots as usize..(cross + 1) * self.slots as usize;
+            let place = self.places(row).find(|place| range.contains(place));
+            if let Some(place) = place {
+                self.weights.step(rule, place, gradient);
+            }
+        }
+    }
+}
+
+/// Bits that all depend on all of these (Steele, Lea & Flood's SplitMix64).
+#[inline(always)]
+fn mixed(bits: u64) -> u64 {
+    let bits = bits.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let bits = (bits ^ bits >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let bits = (bits ^ bits >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    bits ^ bits >> 31
+}
+
 /// A weight for each number and slot, and an intercept.
 #[derive(Clone, Debug)]
 struct Proximal {
@@ -165,6 +275,7 @@ struct Proximal {
     numbers: usize,
     of_numbers: Weights,
     of_slots: Weights,
+    crosses: Crosses,
     intercept: Weights,
 }
 
@@ -172,7 +283,18 @@ impl Proximal {
     #[inline(always)]
     fn sum(&self, row: Row<'_>) -> f64 {
         let slots = row.slots.iter().fold(0.0, |sum, slot| sum + self.of_slots.weights[*slot as usize]);
-        dot(&self.of_numbers.weights, row.numbers) + slots + self.intercept.weights[0]
+        let crosses = self.crosses.places(row).fold(0.0, |sum, place| sum + self.crosses.weights.weights[place]);
+        dot(&self.of_numbers.weights, row.numbers) + (slots + crosses) + self.intercept.weights[0]
+    }
+
+    /// Learns a row that counts so much.
+    #[inline(always)]
+    fn learn_weighted(&mut self, row: Row<'_>, target: f64, weight: f64) {
+        let gradient = log_gradient(self.sum(row), target) * self.counts[usize::from(target != 0.0)] * weight;
+        self.intercept.step(self.rule, 0, gradient);
+        self.of_numbers.step_all(self.rule, row.numbers, gradient);
+        row.slots.iter().for_each(|slot| self.of_slots.step(self.rule, *slot as usize, gradient));
+        self.crosses.step(self.rule, row, gradient);
     }
 }
 
@@ -189,21 +311,30 @@ impl ByRow for Proximal {
 
     #[inline(always)]
     fn learn_one(&mut self, row: Row<'_>, target: f64) {
-        let gradient = log_gradient(self.sum(row), target) * self.counts[usize::from(target != 0.0)];
-        self.intercept.step(self.rule, 0, gradient);
-        self.of_numbers.step_all(self.rule, row.numbers, gradient);
-        row.slots.iter().for_each(|slot| self.of_slots.step(self.rule, *slot as usize, gradient));
+        self.learn_weighted(row, target, 1.0);
+    }
+
+    #[inline(always)]
+    fn learn(&mut self, row: Row<'_>, lesson: &Lesson<'_>) {
+        self.learn_weighted(row, lesson.target, lesson.weight);
     }
 
     fn save(&self, tensors: &mut Tensors) {
         self.of_numbers.save("numbers", self.numbers, tensors);
         self.of_slots.save("slots", self.of_slots.weights.len(), tensors);
         self.intercept.save("intercept", 1, tensors);
+        if !self.crosses.members.is_empty() {
+            self.crosses.weights.save("crosses", self.crosses.weights.weights.len(), tensors);
+        }
     }
 
     fn load(&mut self, tensors: &Tensors) -> Result<()> {
         self.of_numbers.load(self.rule, "numbers", self.numbers, tensors)?;
         self.of_slots.load(self.rule, "slots", self.of_slots.weights.len(), tensors)?;
+        if !self.crosses.members.is_empty() {
+            let count = self.crosses.weights.weights.len();
+            self.crosses.weights.load(self.rule, "crosses", count, tensors)?;
+        }
         self.intercept.load(self.rule, "intercept", 1, tensors)
     }
 }
@@ -220,8 +351,67 @@ mod tests {
             numbers: 1,
             of_numbers: Weights::new(8),
             of_slots: Weights::new(4),
+            crosses: Crosses::new(&[], 1, &[]),
             intercept: Weights::new(1),
         }
+    }
+
+    fn category(name: &str, slots: u32) -> Feature {
+        Feature { name: name.into(), type_name: "utf8".into(), encoder: Encoder::OneHot(slots) }
+    }
+
+    fn crossed(crosses: &[&[&str]]) -> Ftrl {
+        serde_json::from_value(serde_json::json!({ "alpha": 0.5, "crosses": crosses, "cross_slots": 64 })).unwrap()
+    }
+
+    /// Neither says anything alone.
+    #[test]
+    fn categories_that_only_say_something_together_are_learned_by_a_cross() {
+        let features = [category("a", 2), category("b", 2)];
+        let probabilities = |crosses: &[&[&str]]| {
+            let classes = [Class::Boolean(false), Class::Boolean(true)];
+            let mut estimator = crossed(crosses).build(&features, &classes);
+            let mut tensors = Tensors::default();
+            estimator.save(&mut tensors).unwrap();
+            assert_eq!(tensors.rows("estimator.crosses.squares").ok(), (!crosses.is_empty()).then_some(64));
+            let mut own = Proximal { crosses: Crosses::new(&crossed(crosses).crosses, 64, &features), ..proximal(0.0) };
+            estimator.load(&tensors).unwrap();
+            for row in 0..400_u32 {
+                let (a, b) = (row % 2, row / 2 % 2);
+                own.learn_one(Row { numbers: &[0.0; 8], slots: &[a, 2 + b] }, f64::from(a ^ b));
+            }
+            [(0, 0), (0, 1), (1, 0), (1, 1)]
+                .map(|(a, b)| sigmoid(own.sum(Row { numbers: &[0.0; 8], slots: &[a, 2 + b] })))
+        };
+        assert!(probabilities(&[]).iter().all(|probability| (probability - 0.5).abs() < 0.1));
+        let [equal, first, second, again] = probabilities(&[&["a", "b"]]);
+        assert!(equal < 0.1 && again < 0.1 && first > 0.9 && second > 0.9, "{equal}, {first}, {second}, {again}");
+    }
+
+    #[test]
+    fn a_cross_that_lacks_a_value_says_nothing() {
+        let crosses = Crosses::new(
+            &[vec!["b".into(), "a".into()], vec!["a".into(), "c".into()]],
+            8,
+            &[category("a", 2), category("b", 3), category("c", 1)],
+        );
+        assert_eq!(crosses.members, [[(2, 5), (0, 2)], [(0, 2), (5, 6)]]);
+        let places = |slots: &[u32]| crosses.places(Row { numbers: &[], slots }).collect::<Vec<_>>();
+        assert_eq!([places(&[0, 3]).len(), places(&[3, 5]).len(), places(&[1, 2, 5]).len()], [1, 0, 2]);
+        assert!(places(&[0, 5])[0] >= 8 && places(&[0, 3])[0] < 8);
+    }
+
+    #[test]
+    fn crosses_of_what_is_no_category_are_refused_at_their_places() {
+        let number = Feature { encoder: Encoder::Raw, ..category("n", 0) };
+        let refused = |crosses: &[&[&str]]| {
+            let problem = crossed(crosses).check_features(&[category("country", 2), number.clone()]).unwrap_err();
+            format!("{} {:?}", problem, problem.at)
+        };
+        let unknown = refused(&[&["country", "contry"]]);
+        assert!(unknown.contains("no feature that is a category") && unknown.contains("crosses"), "{unknown}");
+        assert!(refused(&[&["country", "n"]]).contains("`n` is no feature"));
+        assert!(refused(&[&["country"]]).contains("two categories or more"));
     }
 
     #[test]

@@ -5,10 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::checks::{check_from_to, check_inside};
-use super::tree::{Growth, LeafPrediction, Tree};
-use super::{ByRow, Estimator, Gives, Kind, Labels, Row, Settings, Shape, Takes, likeliest};
+use super::tree::{ClassRules, Classes, Growth, LeafPrediction, Learned, Tree};
+use super::{ByRow, Estimator, Gives, Kind, Labels, Lesson, Row, Settings, Shape, Takes};
 use crate::encode::Feature;
-use crate::estimator::Certainty;
 use crate::label::Class;
 use crate::tensors::Tensors;
 
@@ -100,15 +99,12 @@ pub(super) const LARGEST: f64 = 1e100;
 
 impl HoeffdingTree {
     fn growth(&self) -> Growth {
-        Growth {
-            grace: self.grace_period.into(),
-            delta: self.delta,
-            tie: self.tau,
-            most_share: self.max_share_to_split,
-            points: self.split_points,
-            leaves: self.leaf_prediction.into(),
-            max_bytes: self.max_memory.0,
-        }
+        Growth { grace: self.grace_period.into(), delta: self.delta, tie: self.tau, max_bytes: self.max_memory.0 }
+    }
+
+    fn rules(&self) -> ClassRules {
+        let leaves = self.leaf_prediction.into();
+        ClassRules { most_share: self.max_share_to_split, points: self.split_points, leaves }
     }
 }
 
@@ -124,6 +120,10 @@ impl Settings for HoeffdingTree {
 
     fn labels(&self) -> Labels {
         Labels::Classes
+    }
+
+    fn takes_weights(&self) -> bool {
+        true
     }
 
     fn gives(&self, _classes: &[Class]) -> Gives {
@@ -153,7 +153,7 @@ impl Settings for HoeffdingTree {
     }
 
     fn build(&self, features: &[Feature], classes: &[Class]) -> Box<dyn Estimator> {
-        Box::new(OneTree(Tree::new(self.growth(), features, Shape::new(features, classes), None)))
+        Box::new(OneTree(Tree::new(self.growth(), self.rules(), features, Shape::new(features, classes), None)))
     }
 }
 
@@ -165,7 +165,7 @@ pub(super) fn most_numbers_of_trees(max_memory: ByteSize, classes: &[Class]) -> 
 }
 
 #[derive(Clone, Debug)]
-struct OneTree(Tree);
+struct OneTree(Tree<Classes>);
 
 impl OneTree {
     /// Predicts into as many numbers as there are: of two classes, only the second.
@@ -184,7 +184,7 @@ impl OneTree {
 impl ByRow for OneTree {
     #[inline(always)]
     fn outputs(&self) -> usize {
-        match self.0.classes() {
+        match self.0.shape().classes {
             2 => 1,
             classes => classes,
         }
@@ -199,12 +199,13 @@ impl ByRow for OneTree {
     fn learn_one(&mut self, row: Row<'_>, target: f64) {
         let mut prediction = vec![0.0; ByRow::outputs(self)];
         self.predict(row, &mut prediction);
-        self.learn_predicted(row, target, f64::NAN, &prediction);
+        self.learn(row, &Lesson { target, reward: f64::NAN, weight: 1.0, prediction: &prediction });
     }
 
     #[inline(always)]
-    fn learn_predicted(&mut self, row: Row<'_>, target: f64, _reward: f64, prediction: &[f64]) {
-        self.0.learn(row, target as usize, 1.0, likeliest(prediction, Certainty::Probability));
+    fn learn(&mut self, row: Row<'_>, lesson: &Lesson<'_>) {
+        let Lesson { target, weight, prediction: predicted, .. } = *lesson;
+        self.0.learn(&Learned { row, target: target as usize, weight, predicted });
     }
 
     fn save(&self, tensors: &mut Tensors) {

@@ -8,7 +8,7 @@ use millstream_core::{Problem, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ByRow, Estimator, Gives, Kind, Labels, PredictedColumn, Row, Settings, Shape, Takes};
+use super::{ByRow, Estimator, Gives, Kind, Labels, Lesson, PredictedColumn, Row, Settings, Shape, Takes};
 use crate::encode::Feature;
 use crate::label::Class;
 use crate::tensors::Tensors;
@@ -56,6 +56,10 @@ impl Settings for KMeans {
 
     fn labels(&self) -> Labels {
         Labels::Nothing
+    }
+
+    fn takes_weights(&self) -> bool {
+        true
     }
 
     fn gives(&self, _classes: &[Class]) -> Gives {
@@ -142,11 +146,11 @@ impl Clusters {
         nearest
     }
 
-    /// Moves a centre towards a row.
+    /// Moves a centre towards a row that counts so much.
     #[inline(always)]
-    fn pull(&mut self, centre: usize, row: Row<'_>) {
-        self.weights[centre] = self.weights[centre] * self.decay + 1.0;
-        let rate = 1.0 / self.weights[centre];
+    fn pull(&mut self, centre: usize, row: Row<'_>, weight: f64) {
+        self.weights[centre] = self.weights[centre] * self.decay + weight;
+        let rate = weight / self.weights[centre];
         let Shape { width, slots, .. } = self.shape;
         let numbers = &mut self.numbers[centre * width..(centre + 1) * width];
         numbers.iter_mut().zip(row.numbers).for_each(|(own, number)| *own += rate * (number - *own));
@@ -160,6 +164,19 @@ impl Clusters {
         }
         fade(&mut own[others..], rate);
         self.squares[centre] = sum_of_squares(own);
+    }
+
+    /// Learns a row that counts so much.
+    #[inline(always)]
+    fn learn_weighted(&mut self, row: Row<'_>, weight: f64) {
+        let centre = match self.nearest(row) {
+            Some((centre, square)) if square == 0.0 || self.made == self.weights.len() => centre,
+            _ => {
+                self.made += 1;
+                self.made - 1
+            }
+        };
+        self.pull(centre, row, weight);
     }
 }
 
@@ -189,14 +206,12 @@ impl ByRow for Clusters {
 
     #[inline(always)]
     fn learn_one(&mut self, row: Row<'_>, _target: f64) {
-        let centre = match self.nearest(row) {
-            Some((centre, square)) if square == 0.0 || self.made == self.weights.len() => centre,
-            _ => {
-                self.made += 1;
-                self.made - 1
-            }
-        };
-        self.pull(centre, row);
+        self.learn_weighted(row, 1.0);
+    }
+
+    #[inline(always)]
+    fn learn(&mut self, row: Row<'_>, lesson: &Lesson<'_>) {
+        self.learn_weighted(row, lesson.weight);
     }
 
     fn save(&self, tensors: &mut Tensors) {

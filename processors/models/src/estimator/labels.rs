@@ -35,7 +35,7 @@ impl Labels {
         self,
         estimator: &str,
         schema: &Schema,
-        LabelColumns { label, reward }: LabelColumns<'_>,
+        LabelColumns { label, reward, .. }: LabelColumns<'_>,
         classes: Option<&[Class]>,
     ) -> Result<Option<Label>, Problem> {
         let reward = self.reward(estimator, schema, label, reward)?;

@@ -8,7 +8,7 @@ use super::checks::{check_from_to, check_inside};
 use super::forest::{Forest, Plan, Renewal};
 use super::hoeffding_tree::{LARGEST, Leaves, most_numbers_of_trees};
 use super::random::Poisson;
-use super::tree::Growth;
+use super::tree::{ClassRules, Classes, Growth};
 use super::{Estimator, Gives, Kind, Labels, Settings, Shape, Takes};
 use crate::drift::adwin;
 use crate::encode::Feature;
@@ -104,17 +104,20 @@ impl LeveragingBagging {
             grace: self.grace_period.into(),
             delta: self.delta,
             tie: self.tau,
-            most_share: self.max_share_to_split,
-            points: self.split_points,
-            leaves: self.leaf_prediction.into(),
             max_bytes: self.max_memory.0 / self.n_models as usize,
         }
     }
 
-    fn plan(&self, features: &[Feature], classes: &[Class]) -> Plan {
+    fn rules(&self) -> ClassRules {
+        let leaves = self.leaf_prediction.into();
+        ClassRules { most_share: self.max_share_to_split, points: self.split_points, leaves }
+    }
+
+    fn plan(&self, features: &[Feature], classes: &[Class]) -> Plan<Classes> {
         Plan {
             trees: self.n_models,
             growth: self.growth(),
+            rules: self.rules(),
             features: features.to_vec(),
             shape: Shape::new(features, classes),
             subspace: None,
@@ -138,6 +141,10 @@ impl Settings for LeveragingBagging {
 
     fn labels(&self) -> Labels {
         Labels::Classes
+    }
+
+    fn takes_weights(&self) -> bool {
+        true
     }
 
     fn gives(&self, _classes: &[Class]) -> Gives {

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::checks::check_not_negative;
-use super::{ByRow, Estimator, Gives, Kind, Labels, Row, Settings, Shape};
+use super::{ByRow, Estimator, Gives, Kind, Labels, Lesson, Row, Settings, Shape};
 use crate::encode::Feature;
 use crate::label::Class;
 use crate::tensors::Tensors;
@@ -155,8 +155,8 @@ impl ByRow for Arms {
     fn learn_one(&mut self, _row: Row<'_>, _action: f64) {}
 
     #[inline(always)]
-    fn learn_reward(&mut self, row: Row<'_>, action: f64, reward: f64) {
-        let (action, size) = (action as usize, self.size);
+    fn learn(&mut self, row: Row<'_>, lesson: &Lesson<'_>) {
+        let (action, reward, size) = (lesson.target as usize, lesson.reward, self.size);
         let entries = Self::entries(self.shape, row);
         let inverse = &mut self.inverses[action * size * size..(action + 1) * size * size];
         for (product, line) in self.product.iter_mut().zip(inverse.chunks_exact(size)) {
@@ -198,7 +198,8 @@ mod tests {
 
     fn learn(arms: &mut Arms, number: f64, slot: u32, action: usize, reward: f64) {
         let numbers = [number, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
-        arms.learn_reward(Row { numbers: &numbers, slots: &[slot] }, action as f64, reward);
+        let lesson = Lesson { target: action as f64, reward, weight: 1.0, prediction: &[] };
+        arms.learn(Row { numbers: &numbers, slots: &[slot] }, &lesson);
     }
 
     fn scores(arms: &Arms, number: f64, slot: u32) -> [f64; 2] {

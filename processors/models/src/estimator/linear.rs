@@ -5,7 +5,7 @@
 
 use millstream_core::Result;
 
-use super::{ByRow, Row, Shape};
+use super::{ByRow, Lesson, Row, Shape};
 use crate::tensors::Tensors;
 use crate::vector::{descend, dot, exp};
 
@@ -101,6 +101,19 @@ impl Linear {
         let slots = row.slots.iter().fold(0.0, |sum, slot| sum + self.slots[*slot as usize]);
         dot(&self.weights, row.numbers) + slots + self.intercept
     }
+
+    /// Learns a row that counts so much.
+    #[inline(always)]
+    fn learn_weighted(&mut self, row: Row<'_>, target: f64, weight: f64) {
+        let counts = self.counts[usize::from(target != 0.0)];
+        let gradient = self.loss.gradient(self.sum(row), target).clamp(-CLIP, CLIP) * counts * weight;
+        self.intercept -= self.learning_rate * gradient;
+        descend(&mut self.weights, row.numbers, gradient, self.l2, self.learning_rate);
+        for slot in row.slots {
+            let weight = &mut self.slots[*slot as usize];
+            *weight -= self.learning_rate * (gradient + self.l2 * *weight);
+        }
+    }
 }
 
 impl ByRow for Linear {
@@ -116,14 +129,12 @@ impl ByRow for Linear {
 
     #[inline(always)]
     fn learn_one(&mut self, row: Row<'_>, target: f64) {
-        let counts = self.counts[usize::from(target != 0.0)];
-        let gradient = self.loss.gradient(self.sum(row), target).clamp(-CLIP, CLIP) * counts;
-        self.intercept -= self.learning_rate * gradient;
-        descend(&mut self.weights, row.numbers, gradient, self.l2, self.learning_rate);
-        for slot in row.slots {
-            let weight = &mut self.slots[*slot as usize];
-            *weight -= self.learning_rate * (gradient + self.l2 * *weight);
-        }
+        self.learn_weighted(row, target, 1.0);
+    }
+
+    #[inline(always)]
+    fn learn(&mut self, row: Row<'_>, lesson: &Lesson<'_>) {
+        self.learn_weighted(row, lesson.target, lesson.weight);
     }
 
     fn save(&self, tensors: &mut Tensors) {

@@ -34,6 +34,10 @@ impl Settings for LinearRegression {
         Labels::Numbers
     }
 
+    fn takes_weights(&self) -> bool {
+        true
+    }
+
     fn gives(&self, _classes: &[Class]) -> Gives {
         Gives::Number
     }

@@ -7,9 +7,9 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::{
-    EstimatorSettings, Kind, adaptive_random_forest, ftrl, half_space_trees, hoeffding_tree, k_means,
-    leveraging_bagging, lin_ucb, linear_regression, logistic_regression, mahalanobis, network, sgd, softmax_regression,
-    z_score,
+    EstimatorSettings, Kind, adaptive_random_forest, adaptive_random_forest_regressor, ensemble, ftrl,
+    half_space_trees, hoeffding_tree, hoeffding_tree_regressor, k_means, k_neighbors, leveraging_bagging, lin_ucb,
+    linear_regression, logistic_regression, mahalanobis, network, sgd, softmax_regression, z_score,
 };
 
 static ESTIMATORS: &[EstimatorKind] = &[
@@ -20,9 +20,16 @@ static ESTIMATORS: &[EstimatorKind] = &[
     EstimatorKind::of::<sgd::SgdRegressor>(),
     EstimatorKind::of::<ftrl::Ftrl>(),
     EstimatorKind::of::<hoeffding_tree::HoeffdingTree>(),
+    EstimatorKind::of::<hoeffding_tree_regressor::HoeffdingTreeRegressor>(),
     EstimatorKind::of::<adaptive_random_forest::AdaptiveRandomForest>(),
+    EstimatorKind::of::<adaptive_random_forest_regressor::AdaptiveRandomForestRegressor>(),
     EstimatorKind::of::<leveraging_bagging::LeveragingBagging>(),
+    EstimatorKind::of::<k_neighbors::KNeighborsClassifier>(),
+    EstimatorKind::of::<k_neighbors::KNeighborsRegressor>(),
     EstimatorKind::of::<network::NetworkSettings>(),
+    EstimatorKind::of::<ensemble::Voting>(),
+    EstimatorKind::of::<ensemble::Stacking>(),
+    EstimatorKind::of::<ensemble::Bagging>(),
     EstimatorKind::of::<k_means::KMeans>(),
     EstimatorKind::of::<z_score::ZScore>(),
     EstimatorKind::of::<mahalanobis::Mahalanobis>(),

@@ -39,6 +39,10 @@ impl Settings for LogisticRegression {
         Labels::TwoClasses
     }
 
+    fn takes_weights(&self) -> bool {
+        true
+    }
+
     fn gives(&self, _classes: &[Class]) -> Gives {
         Gives::Probabilities
     }

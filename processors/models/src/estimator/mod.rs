@@ -4,15 +4,19 @@
 //! it ([`Settings`]), and what learns: a [`ByRow`] if it goes row by row, else an [`Estimator`] of its own.
 
 mod adaptive_random_forest;
+mod adaptive_random_forest_regressor;
 mod batch;
 mod by_row;
 mod checks;
+mod ensemble;
 mod forest;
 mod ftrl;
 mod gives;
 mod half_space_trees;
 mod hoeffding_tree;
+mod hoeffding_tree_regressor;
 mod k_means;
+mod k_neighbors;
 mod labels;
 mod leveraging_bagging;
 mod lin_ucb;
@@ -38,13 +42,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub(crate) use batch::{Predict, Step};
-use by_row::ByRow;
+use by_row::{ByRow, Lesson};
 pub use gives::{Certainty, Gives, PredictedColumn};
 pub(crate) use gives::{likeliest, positive};
 pub use labels::Labels;
 pub use list::{EstimatorKind, estimators};
 pub use settings::EstimatorSettings;
 pub(crate) use shape::Shape;
+use shape::ends_of_categories;
 
 use crate::device::OpenDevice;
 use crate::encode::{Feature, LARGEST, Row};
@@ -71,11 +76,21 @@ pub(crate) trait Settings: Debug + Send + Sync {
     /// The labels that it learns.
     fn labels(&self) -> Labels;
 
+    /// Whether rows may count more or less than others.
+    fn takes_weights(&self) -> bool {
+        false
+    }
+
     /// What its predictions are, for a label of these classes, or of none.
     fn gives(&self, classes: &[Class]) -> Gives;
 
     /// Says what is wrong with the values, for a label of these classes, or of none.
     fn check(&self, classes: &[Class]) -> Result<(), Problem>;
+
+    /// Says what of the settings does not fit the features.
+    fn check_features(&self, _features: &[Feature]) -> Result<(), Problem> {
+        Ok(())
+    }
 
     /// The largest number that may be learned, or learned from as it is.
     fn largest(&self) -> f64 {

@@ -44,6 +44,11 @@ impl EstimatorSettings {
         self.settings.labels()
     }
 
+    /// Whether rows may count more or less than others.
+    pub fn takes_weights(&self) -> bool {
+        self.settings.takes_weights()
+    }
+
     /// What its predictions are, for a label of these classes, or of none.
     pub fn gives(&self, classes: &[Class]) -> Gives {
         self.settings.gives(classes)
@@ -86,7 +91,10 @@ impl JsonSchema for EstimatorSettings {
             "description": "What learns, by its `type`. `logistic_regression`, `softmax_regression` and `linear_regression` take one step of\n\
                 gradient descent for every row, as River's estimators of the same names do with `SGD`. `sgd_classifier` and\n\
                 `sgd_regressor` are scikit-learn's. `ftrl` is for many rare categories. A `hoeffding_tree` grows with the rows, and an\n\
-                `adaptive_random_forest` and `leveraging_bagging` have several. A `network` learns in batches. `k_means` finds clusters, and\n\
+                `adaptive_random_forest` and `leveraging_bagging` have several; `hoeffding_tree_regressor` and\n\
+                `adaptive_random_forest_regressor` are for numbers. `k_neighbors_classifier` and `k_neighbors_regressor` compare with the\n\
+                last rows. A `network` learns in batches. `voting`, `stacking` and `bagging` put together what several estimators\n\
+                predict. `k_means` finds clusters, and\n\
                 `z_score`, `mahalanobis` and `half_space_trees` find anomalies; they take no label. `lin_ucb` learns which\n\
                 action is worth most.",
             "oneOf": kinds,

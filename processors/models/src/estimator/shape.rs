@@ -25,3 +25,13 @@ impl Shape {
         Self { numbers, width: padded(numbers), slots, classes: classes.len() }
     }
 }
+
+/// By category of these features, the slot behind its last one.
+pub(super) fn ends_of_categories(features: &[Feature]) -> Vec<u32> {
+    let slots = features.iter().map(|feature| feature.encoder.slots()).filter(|slots| *slots > 0);
+    let up_to = |end: &mut u32, slots: u32| {
+        *end += slots;
+        Some(*end)
+    };
+    slots.scan(0, up_to).collect()
+}

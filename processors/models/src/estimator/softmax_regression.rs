@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checks::{ClassWeight, check_class_weight, check_not_negative, weights_of};
 use super::linear::default_learning_rate;
-use super::{ByRow, Estimator, Gives, Kind, Labels, Row, Settings, Shape};
+use super::{ByRow, Estimator, Gives, Kind, Labels, Lesson, Row, Settings, Shape};
 use crate::encode::Feature;
 use crate::label::Class;
 use crate::tensors::Tensors;
@@ -42,6 +42,10 @@ impl Kind for SoftmaxRegression {
 impl Settings for SoftmaxRegression {
     fn labels(&self) -> Labels {
         Labels::Classes
+    }
+
+    fn takes_weights(&self) -> bool {
+        true
     }
 
     fn gives(&self, _classes: &[Class]) -> Gives {
@@ -106,6 +110,31 @@ impl Softmax {
         let slots = row.slots.iter().fold(0.0, |sum, slot| sum + slot_weight(slot));
         dot(weights, row.numbers) + slots
     }
+
+    /// Learns a row that counts so much.
+    #[inline(always)]
+    fn learn_weighted(&mut self, row: Row<'_>, target: f64, weight: f64) {
+        let target = target as usize;
+        let mut probabilities = std::mem::take(&mut self.probabilities);
+        self.predict_one(row, &mut probabilities);
+        if self.seen[target] == 0 {
+            self.seen[target] = 1;
+            probabilities[target] = 0.0;
+        }
+        let Shape { width, classes, .. } = self.shape;
+        let counts = self.counts[target] * weight;
+        for class in (0..classes).filter(|class| self.seen[*class] == 1) {
+            let wanted = if class == target { 1.0 } else { 0.0 };
+            let gradient = (probabilities[class].clamp(NEAREST, 1.0 - NEAREST) - wanted) * counts;
+            let weights = &mut self.weights[class * width..][..width];
+            descend(weights, row.numbers, gradient, self.l2, self.learning_rate);
+            for slot in row.slots {
+                let weight = &mut self.slots[*slot as usize * classes + class];
+                *weight -= self.learning_rate * (gradient + self.l2 * *weight);
+            }
+        }
+        self.probabilities = probabilities;
+    }
 }
 
 impl ByRow for Softmax {
@@ -136,26 +165,12 @@ impl ByRow for Softmax {
 
     #[inline(always)]
     fn learn_one(&mut self, row: Row<'_>, target: f64) {
-        let target = target as usize;
-        let mut probabilities = std::mem::take(&mut self.probabilities);
-        self.predict_one(row, &mut probabilities);
-        if self.seen[target] == 0 {
-            self.seen[target] = 1;
-            probabilities[target] = 0.0;
-        }
-        let Shape { width, classes, .. } = self.shape;
-        let counts = self.counts[target];
-        for class in (0..classes).filter(|class| self.seen[*class] == 1) {
-            let wanted = if class == target { 1.0 } else { 0.0 };
-            let gradient = (probabilities[class].clamp(NEAREST, 1.0 - NEAREST) - wanted) * counts;
-            let weights = &mut self.weights[class * width..][..width];
-            descend(weights, row.numbers, gradient, self.l2, self.learning_rate);
-            for slot in row.slots {
-                let weight = &mut self.slots[*slot as usize * classes + class];
-                *weight -= self.learning_rate * (gradient + self.l2 * *weight);
-            }
-        }
-        self.probabilities = probabilities;
+        self.learn_weighted(row, target, 1.0);
+    }
+
+    #[inline(always)]
+    fn learn(&mut self, row: Row<'_>, lesson: &Lesson<'_>) {
+        self.learn_weighted(row, lesson.target, lesson.weight);
     }
 
     fn save(&self, tensors: &mut Tensors) {

@@ -7,6 +7,7 @@ mod predictions;
 mod scored;
 mod signature;
 mod watched;
+mod weight;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use millstream_core::{Error, Result};
@@ -47,6 +48,8 @@ pub struct Input {
     targets: Vec<f64>,
     /// What each row was worth; empty where the targets are no actions.
     rewards: Vec<f64>,
+    /// How much each row counts; empty where all count the same.
+    weights: Vec<f64>,
     refused: Option<BooleanArray>,
 }
 
@@ -92,7 +95,9 @@ impl Model {
             }
             None => (vec![UNLABELLED; rows.num_rows()], Vec::new()),
         };
-        Ok(Input { targets, rewards, ..self.read_features(rows, refused)? })
+        let weight = self.signature.weight.as_deref();
+        let weights = weight.map(|weight| weight::read(weight, rows, &mut refused)).transpose()?.unwrap_or_default();
+        Ok(Input { targets, rewards, weights, ..self.read_features(rows, refused)? })
     }
 
     /// Reads features only.
@@ -104,15 +109,21 @@ impl Model {
     fn read_features(&self, rows: &RecordBatch, mut refused: Refused) -> Result<Input> {
         let signature = &self.signature;
         let rows = encode::read(&signature.features, signature.largest(), signature.missing, rows, &mut refused)?;
-        Ok(Input { rows, targets: Vec::new(), rewards: Vec::new(), refused: refused.mask() })
+        let (targets, rewards, weights) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Input { rows, targets, rewards, weights, refused: refused.mask() })
     }
 
     /// Why row `row` of the batch that was read is among the refused.
     pub fn why_refused(&self, rows: &RecordBatch, row: usize) -> Result<String> {
-        let Signature { features, label, missing, .. } = &self.signature;
+        let Signature { features, label, weight, missing, .. } = &self.signature;
         let largest = self.signature.largest();
         if *missing == encode::Missing::Fail
             && let Some(why) = encode::why_refused(features, largest, rows, row)?
+        {
+            return Ok(why);
+        }
+        if let Some(weight) = weight
+            && let Some(why) = weight::why_refused(weight, rows, row)?
         {
             return Ok(why);
         }
@@ -123,8 +134,8 @@ impl Model {
         }
     }
 
-    /// Predicts every row, each before it is learned; learns those that have a label, if the model needs one, and that
-    /// `learn` marks if it is given.
+    /// Predicts every row, each before it is learned; learns those that have a label, if the model needs one, that count
+    /// more than 0, and that `learn` marks if it is given.
     pub fn step(&mut self, input: &Input, learn: Option<&BooleanArray>) -> Result<Predictions> {
         refuse_nothing(input)?;
         let mut predictions = self.signature.predictions(input.rows.count(), self.estimator.outputs());
@@ -133,6 +144,7 @@ impl Model {
             rows: &input.rows,
             targets: &input.targets,
             rewards: &input.rewards,
+            weights: &input.weights,
             learn,
             predictions: predictions.values_mut(),
         })?;

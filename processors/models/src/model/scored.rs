@@ -157,11 +157,12 @@ impl ScoredModel {
         &self.model
     }
 
-    /// Predicts every row, each before it is learned; learns those that have a label, and that `learn` marks if it is
-    /// given. Scores the rows that it learned, and apart from them those that it was told not to learn.
+    /// Predicts every row, each before it is learned; learns those that have a label, that count more than 0, and that `learn`
+    /// marks if it is given. Scores the rows that it learned, and apart from them those that it was told not to learn.
     pub fn step(&mut self, input: &Input, learn: Option<&BooleanArray>) -> Result<Predictions> {
         let predictions = self.model.step(input, learn)?;
-        let is_learned = |row: usize| learn.is_none_or(|learn| learn.is_valid(row) && learn.value(row));
+        let counts = |row: usize| input.weights.get(row).is_none_or(|weight| *weight > 0.0);
+        let is_learned = |row: usize| counts(row) && learn.is_none_or(|learn| learn.is_valid(row) && learn.value(row));
         let labelled = input.targets.iter().enumerate().filter(|(_, target)| !target.is_nan());
         let learned = labelled.rev().filter(|(row, _)| is_learned(*row));
         let scored = |row: usize| Scored { prediction: predictions.row(row), reward: input.rewards.get(row) };

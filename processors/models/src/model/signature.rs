@@ -5,7 +5,7 @@ use millstream_core::{Problem, Problems, Result, ResultExt};
 use serde::{Deserialize, Serialize};
 
 use super::features::check_slots;
-use super::{Features, Predictions};
+use super::{Features, Predictions, weight};
 use crate::decision::Decision;
 use crate::device::{self, DeviceSettings};
 use crate::drift::DetectorSettings;
@@ -25,6 +25,9 @@ pub struct Signature {
     /// What it predicts, where it learns from a label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<Label>,
+    /// The column that says how much each row counts, if they don't count the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<String>,
     /// What happens to rows that lack a feature.
     pub missing: Missing,
     /// Above which probability or score the positive of two classes is predicted, if it is not simply the likelier one.
@@ -35,7 +38,7 @@ pub struct Signature {
 impl Signature {
     /// Checks what was asked for against the columns that there are.
     ///
-    /// `estimator`, `features`, `label` and `classes` are also the keys under which problems are reported.
+    /// `estimator`, `features`, `label`, `weight` and `classes` are also the keys under which problems are reported.
     pub fn plan<'a>(
         schema: &Schema,
         estimator: &EstimatorSettings,
@@ -49,15 +52,25 @@ impl Signature {
         let learns_answers = estimator.labels() != Labels::Nothing;
         let answers = if learns_answers { [label.label, label.reward] } else { [None, None] };
         let features = features.plan(schema, answers, estimator.takes()).map_err(|found| problems.extend(found));
+        let weight = label.weight.map(str::to_owned);
+        if let Err(problem) = weight::check(weight.as_deref(), schema, estimator) {
+            problems.push(problem);
+        }
         let label = estimator.labels().plan(estimator.name(), schema, label, classes);
         let label = label.map_err(|found| problems.push(found));
         let classes = label.as_ref().map_or(&[][..], |label| classes_of(label.as_ref()));
         if let Err(problem) = estimator.settings().check(classes) {
             problems.push(problem.under("estimator"));
         }
+        if let Ok(features) = &features
+            && let Err(problem) = estimator.settings().check_features(features)
+        {
+            problems.push(problem.under("estimator"));
+        }
         match (features, label) {
             (Ok(features), Ok(label)) if problems.is_empty() => {
-                let signature = Self { estimator: estimator.clone(), features, label, missing, threshold: None };
+                let estimator = estimator.clone();
+                let signature = Self { estimator, features, label, weight, missing, threshold: None };
                 signature.check().map(|()| signature).map_err(|message| Problem::new(message).into())
             }
             _ => Err(problems),
@@ -199,6 +212,9 @@ impl Signature {
             }
             _ => {}
         }
+        if self.weight.is_some() && !self.estimator.takes_weights() {
+            return Err(format!("all rows count the same for `{name}`, and a weight is named"));
+        }
         if let Some(label) = &self.label
             && let Some(odd) = label.classes.iter().find(|class| !label.has(class))
         {
@@ -206,6 +222,7 @@ impl Signature {
             return Err(format!("`{odd}` is no value of the label `{column}`, which is {type_name}"));
         }
         self.estimator.settings().check(self.classes()).map_err(|problem| problem.message)?;
+        self.estimator.settings().check_features(&self.features).map_err(|problem| problem.message)?;
         self.check_threshold()?;
         let weights = self.estimator.settings().most_numbers(&self.features, self.classes());
         if weights > MOST_WEIGHTS {

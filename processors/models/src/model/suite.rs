@@ -30,13 +30,16 @@ fn rows() -> RecordBatch {
     let word = |row: usize| (row % 40 != 3).then(|| format!("größe {}", row % 2000));
     let kind = |row: usize| ["a", "b", "c"][(noise(row, 2) * 3.0) as usize];
     let labelled = |row: usize| row % 70 != 9;
-    let columns: [(&str, ArrayRef); 6] = [
+    let counts = |row: usize| [0.0, 0.5, 1.0, 3.0][row * 7 % 4];
+    let columns: [(&str, ArrayRef); 8] = [
         ("a", Arc::new((0..ROWS).map(odd).collect::<Float64Array>())),
         ("b", Arc::new(Float64Array::from_iter_values((0..ROWS).map(|row| noise(row, 2))))),
         ("word", Arc::new((0..ROWS).map(word).collect::<StringArray>())),
         ("yes", Arc::new((0..ROWS).map(|row| labelled(row).then(|| noise(row, 2) > 0.4)).collect::<BooleanArray>())),
         ("kind", Arc::new((0..ROWS).map(|row| labelled(row).then(|| kind(row))).collect::<StringArray>())),
         ("size", Arc::new((0..ROWS).map(|row| labelled(row).then(|| noise(row, 2) * 3.0)).collect::<Float64Array>())),
+        ("one", Arc::new(Float64Array::from(vec![1.0; ROWS]))),
+        ("counts", Arc::new(Float64Array::from_iter_values((0..ROWS).map(counts)))),
     ];
     RecordBatch::try_from_iter(columns).unwrap()
 }
@@ -64,6 +67,10 @@ fn takes(labels: Labels, label: Asked) -> bool {
 }
 
 fn plan(estimator: &EstimatorSettings, asked: Asked) -> Result<Signature, Problems> {
+    plan_weighted(estimator, asked, None)
+}
+
+fn plan_weighted(estimator: &EstimatorSettings, asked: Asked, weight: Option<&str>) -> Result<Signature, Problems> {
     let label = asked.map(|(label, _)| label);
     let classes: Option<Vec<_>> = asked
         .and_then(|(_, classes)| classes)
@@ -76,7 +83,7 @@ fn plan(estimator: &EstimatorSettings, asked: Asked) -> Result<Signature, Proble
     let features = features.into_iter().map(|(name, encoder)| (name.to_owned(), encoder));
     let features = Features::Encoded(features.collect());
     let reward = (estimator.labels() == Labels::Actions).then_some("size").filter(|reward| label != Some(*reward));
-    let label = LabelColumns { label, reward };
+    let label = LabelColumns { label, reward, weight };
     Signature::plan(&rows().schema(), estimator, &features, label, classes.as_deref(), Missing::Mean)
 }
 
@@ -261,6 +268,81 @@ fn what_is_learned_without_a_label_or_from_rewards_is_scored_by_itself() {
         assert_eq!((resumed.metrics(), resumed.recent()), (model.metrics(), model.recent()), "{}", what(&signature));
         assert!(resumed.save_converged().unwrap() == model.save_converged().unwrap(), "{}", what(&signature));
     }
+}
+
+#[test]
+fn rows_count_as_much_as_is_said() {
+    for kind in estimators() {
+        let estimator = example(kind);
+        for label in LABELS.into_iter().filter(|label| takes(estimator.labels(), *label)) {
+            if !estimator.takes_weights() {
+                let problem = plan_weighted(&estimator, label, Some("one")).unwrap_err().remove(0).to_string();
+                assert!(
+                    problem.contains("all rows count the same") && problem.contains("leave `weight` out"),
+                    "{problem}"
+                );
+                continue;
+            }
+            let [plain, one, counts] =
+                [None, Some("one"), Some("counts")].map(|weight| plan_weighted(&estimator, label, weight).unwrap());
+            let learned = |signature: &Signature| trained(signature).tensors().unwrap();
+            assert!(learned(&plain) == learned(&one), "{}", what(&plain));
+            assert!(learned(&plain) != learned(&counts), "{}", what(&plain));
+            let mut resumed = Model::new(counts.clone());
+            for start in (0..ROWS).step_by(125) {
+                resumed.step_batch(&rows().slice(start, 125)).unwrap();
+                resumed = Model::load(&resumed.save().unwrap()).unwrap();
+            }
+            assert!(resumed.tensors().unwrap() == learned(&counts), "{}", what(&plain));
+            // Those that count nothing are those that are not learned.
+            let is_learned = BooleanArray::from_iter((0..ROWS).map(|row| Some(row * 7 % 4 != 0)));
+            let mut without = Model::new(counts.clone());
+            let mut input = without.read(&rows()).unwrap();
+            input.weights.iter_mut().for_each(|weight| *weight = weight.max(0.5));
+            without.step(&input, Some(&is_learned)).unwrap();
+            assert_eq!(without.rows(), trained(&counts).rows(), "{}", what(&plain));
+        }
+    }
+}
+
+/// A row that counts two is learned as if it had come twice, where a row moves by its own share.
+#[test]
+fn a_row_that_counts_two_is_two_rows_to_k_means() {
+    let numbers = |values: &[f64]| -> ArrayRef { Arc::new(Float64Array::from(values.to_vec())) };
+    let estimator: EstimatorSettings = serde_json::from_str(r#"{ "type": "k_means", "clusters": 1 }"#).unwrap();
+    let mean = |x: &[f64], weights: Option<&[f64]>| {
+        let columns = [("x", numbers(x))].into_iter().chain(weights.map(|weights| ("w", numbers(weights))));
+        let rows = RecordBatch::try_from_iter(columns).unwrap();
+        let label = LabelColumns { weight: weights.map(|_| "w"), ..LabelColumns::default() };
+        let features = Features::Listed(vec!["x".into()]);
+        let signature = Signature::plan(&rows.schema(), &estimator, &features, label, None, Missing::Fail).unwrap();
+        let mut model = Model::new(signature);
+        model.step_batch(&rows).unwrap();
+        model.tensors().unwrap().f64s("estimator.numbers", &[1, 1]).unwrap()[0]
+    };
+    let twice = mean(&[1.0, 4.0, 4.0, 10.0], None);
+    assert!((mean(&[1.0, 4.0, 7.0, 10.0], Some(&[1.0, 2.0, 0.0, 1.0])) - twice).abs() < 1e-12);
+}
+
+#[test]
+fn weights_that_are_none_are_refused_row_by_row() {
+    let rows = millstream_testkit::table(
+        "x:float64 w:float64? y:boolean\n 1 2 true\n 1 null true\n 1 -1 true\n 1 NaN true\n 1 0 true\n 1 1e7 true",
+    );
+    let estimator = serde_json::from_str(r#"{ "type": "logistic_regression" }"#).unwrap();
+    let features = Features::Listed(vec!["x".into()]);
+    let plan = |weight| {
+        let label = LabelColumns { label: Some("y"), weight: Some(weight), ..LabelColumns::default() };
+        Signature::plan(&rows.schema(), &estimator, &features, label, None, Missing::Fail)
+    };
+    let model = Model::new(plan("w").unwrap());
+    let refused = model.read(&rows).unwrap().refused().unwrap().clone();
+    assert_eq!(refused, BooleanArray::from(vec![false, true, true, true, false, true]));
+    let why = model.why_refused(&rows, 2).unwrap();
+    assert_eq!(why, "weight `w` is -1.0, and should be a number from 0 to 1000000");
+    assert!(model.why_refused(&rows, 1).unwrap().contains("weight `w` is null"));
+    assert!(plan("z").unwrap_err().remove(0).to_string().contains("no column `z`"));
+    assert!(plan("y").unwrap_err().remove(0).to_string().contains("should be a number"));
 }
 
 #[test]

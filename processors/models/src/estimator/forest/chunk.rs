@@ -43,13 +43,20 @@ impl Encoded {
 pub(super) struct Chunk {
     predicted: Encoded,
     learned: Encoded,
-    /// By row, the class that is to be learned, if any is.
-    targets: Vec<Option<usize>>,
+    /// By row, the target that is to be learned, if any is.
+    targets: Vec<Option<f64>>,
+    /// By row, how much it counts.
+    weights: Vec<f64>,
 }
 
 impl Chunk {
     fn of_width(width: usize) -> Self {
-        Self { predicted: Encoded::of_width(width), learned: Encoded::of_width(width), targets: Vec::new() }
+        Self {
+            predicted: Encoded::of_width(width),
+            learned: Encoded::of_width(width),
+            targets: Vec::new(),
+            weights: Vec::new(),
+        }
     }
 
     /// How many rows there are.
@@ -63,10 +70,10 @@ impl Chunk {
         self.predicted.row(row)
     }
 
-    /// A row as it is to be learned, and its class.
+    /// A row as it is to be learned, its target, and how much it counts.
     #[inline(always)]
-    pub fn learned(&self, row: usize) -> Option<(Row<'_>, usize)> {
-        self.targets[row].map(|class| (self.learned.row(row), class))
+    pub fn learned(&self, row: usize) -> Option<(Row<'_>, f64, f64)> {
+        self.targets[row].map(|target| (self.learned.row(row), target, self.weights[row]))
     }
 
     /// How many of these rows are to be learned.
@@ -98,7 +105,8 @@ impl Work for Learn<'_, '_> {
                 step.encoders.learn(step.rows, row, numbers, &mut scratch);
             }
             chunk.learned.push(scratch.row());
-            chunk.targets.push(target.map(|target| target as usize));
+            chunk.targets.push(target);
+            chunk.weights.push(step.weight(row));
         });
         chunk
     }
@@ -124,7 +132,7 @@ impl Work for Look<'_> {
             encoders.encode(all, row, numbers, &mut scratch);
             predicted.push(scratch.row());
         });
-        Chunk { predicted, learned: Encoded::default(), targets }
+        Chunk { predicted, learned: Encoded::default(), targets, weights: Vec::new() }
     }
 }
 
@@ -149,11 +157,12 @@ mod tests {
             Self::of_width(width)
         }
 
-        /// Adds a row of that class.
-        pub fn push(&mut self, row: Row<'_>, class: usize) {
+        /// Adds a row of that target.
+        pub fn push(&mut self, row: Row<'_>, target: f64) {
             self.predicted.push(row);
             self.learned.push(row);
-            self.targets.push(Some(class));
+            self.targets.push(Some(target));
+            self.weights.push(1.0);
         }
     }
 }

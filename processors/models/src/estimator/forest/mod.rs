@@ -6,6 +6,7 @@
 mod chunk;
 mod member;
 mod plan;
+mod votes;
 
 use millstream_core::{Error, Result};
 
@@ -18,6 +19,7 @@ use crate::vector::largest;
 use chunk::{Chunk, Learn, Look};
 use member::{Learning, Member, Voting};
 pub(super) use plan::{Plan, Renewal};
+pub(super) use votes::Votes;
 
 /// How many numbers the votes of all trees on the rows are that they go through at once, about.
 const VOTES_AT_ONCE: usize = 1 << 18;
@@ -26,26 +28,31 @@ const VOTES_AT_ONCE: usize = 1 << 18;
 const LEAST_WORK: usize = 1 << 8;
 
 #[derive(Clone, Debug)]
-pub(super) struct Forest {
-    plan: Plan,
-    members: Vec<Member>,
+pub(super) struct Forest<K: Votes> {
+    plan: Plan<K>,
+    members: Vec<Member<K>>,
     /// How many rows it has learned.
     rows: u64,
 }
 
-impl Forest {
-    pub fn new(plan: Plan) -> Self {
+impl<K: Votes> Forest<K> {
+    pub fn new(plan: Plan<K>) -> Self {
         let members = (0..plan.trees).map(|number| Member::new(&plan, number)).collect();
         Self { plan, members, rows: 0 }
     }
 
+    /// How many numbers a vote has.
+    fn votes(&self) -> usize {
+        K::outputs(self.plan.shape)
+    }
+
     fn rows_at_once(&self) -> usize {
-        (VOTES_AT_ONCE / (self.plan.shape.classes * self.members.len())).max(1)
+        (VOTES_AT_ONCE / (self.votes() * self.members.len())).max(1)
     }
 
     /// Room for the votes of every member on the rows.
     fn ballots(&self, chunk: &Chunk) -> Vec<Vec<f64>> {
-        vec![vec![0.0; chunk.len() * self.plan.shape.classes]; self.members.len()]
+        vec![vec![0.0; chunk.len() * self.votes()]; self.members.len()]
     }
 
     fn is_worth_threads(&self, rows: usize) -> bool {
@@ -54,19 +61,19 @@ impl Forest {
 
     fn learn(&mut self, chunk: &Chunk, into: &mut [f64]) {
         let mut ballots = self.ballots(chunk);
-        let classes = self.plan.shape.classes;
+        let width = self.votes();
         let mut start = 0;
         while start < chunk.len() {
             let end = self.next_border(chunk, start);
             let (plan, is_worth) = (&self.plan, self.is_worth_threads(end - start));
-            let votes = ballots.iter_mut().map(|votes| &mut votes[start * classes..end * classes]);
+            let votes = ballots.iter_mut().map(|votes| &mut votes[start * width..end * width]);
             let work = self.members.iter_mut().zip(votes).collect();
             threads::share(work, is_worth, |(member, votes)| simd::run(Learning { plan, chunk, start, member, votes }));
             self.rows += chunk.count_learned(start..end);
             self.replace_the_worst();
             start = end;
         }
-        count(&ballots, classes, into);
+        self.count(&ballots, into);
     }
 
     /// Up to which row the members need not know of each other. Where one may be replaced because another has drifted, that is when their detectors
@@ -100,33 +107,27 @@ impl Forest {
         let (plan, is_worth) = (&self.plan, self.is_worth_threads(chunk.len()));
         let work = self.members.iter().zip(&mut ballots).collect();
         threads::share(work, is_worth, |(member, votes)| simd::run(Voting { plan, chunk, member, votes }));
-        count(&ballots, self.plan.shape.classes, into);
+        self.count(&ballots, into);
     }
-}
 
-/// Adds up the votes, member by member, to how probable each class is: of two classes, only the second.
-fn count(ballots: &[Vec<f64>], classes: usize, into: &mut [f64]) {
-    let outputs = outputs(classes);
-    let mut sums = vec![0.0; classes];
-    for (row, into) in into.chunks_exact_mut(outputs).enumerate() {
-        sums.fill(0.0);
-        for votes in ballots {
-            let votes = &votes[row * classes..(row + 1) * classes];
-            sums.iter_mut().zip(votes).for_each(|(sum, vote)| *sum += vote);
+    /// Adds up the votes, member by member, to what is predicted.
+    fn count(&self, ballots: &[Vec<f64>], into: &mut [f64]) {
+        let width = self.votes();
+        let mut sums = vec![0.0; width];
+        for (row, into) in into.chunks_exact_mut(K::predicted(width)).enumerate() {
+            sums.fill(0.0);
+            for votes in ballots {
+                let votes = &votes[row * width..(row + 1) * width];
+                sums.iter_mut().zip(votes).for_each(|(sum, vote)| *sum += vote);
+            }
+            K::count(&sums, ballots.len(), into);
         }
-        let total: f64 = sums.iter().sum();
-        into.iter_mut().zip(&sums[classes - outputs..]).for_each(|(into, sum)| *into = sum / total);
     }
 }
 
-/// How many numbers a prediction of so many classes has.
-fn outputs(classes: usize) -> usize {
-    if classes == 2 { 1 } else { classes }
-}
-
-impl Estimator for Forest {
+impl<K: Votes> Estimator for Forest<K> {
     fn outputs(&self) -> usize {
-        outputs(self.plan.shape.classes)
+        K::predicted(self.votes())
     }
 
     fn step(&mut self, mut step: Step<'_>) -> Result<u64> {

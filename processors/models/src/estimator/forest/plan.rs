@@ -4,15 +4,17 @@ use crate::drift::adwin;
 use crate::encode::Feature;
 use crate::estimator::Shape;
 use crate::estimator::random::Poisson;
-use crate::estimator::tree::Growth;
+use crate::estimator::tree::{Growth, Known};
 
 /// What a forest is like.
 #[derive(Clone, Debug)]
-pub(in crate::estimator) struct Plan {
+pub(in crate::estimator) struct Plan<K: Known> {
     /// How many trees there are.
     pub trees: u32,
     /// How each of them grows.
     pub growth: Growth,
+    /// What their leaves predict by.
+    pub rules: K::Rules,
     pub features: Vec<Feature>,
     pub shape: Shape,
     /// How many features a leaf looks at, if not at all.
@@ -23,6 +25,15 @@ pub(in crate::estimator) struct Plan {
     /// When a tree's errors are a drift.
     pub drift: adwin::Settings,
     pub renewal: Renewal,
+}
+
+impl<K: Known> Plan<K> {
+    /// How many features a leaf looks at that looks at such a share of them, if not at all.
+    pub fn subspace(share: f64, features: &[Feature]) -> Option<usize> {
+        // Less than the next whole number by what a float may be off.
+        let drawn = (share * features.len() as f64 - 1e-9).ceil();
+        (share < 1.0).then_some((drawn as usize).max(1))
+    }
 }
 
 /// Which tree is replaced when the errors of one rise.

@@ -3,22 +3,15 @@ use crate::drift::adwin;
 use crate::encode::{Encoder, Feature, Row};
 use crate::estimator::Shape;
 use crate::estimator::random::Poisson;
-use crate::estimator::tree::{Growth, LeafPrediction};
+use crate::estimator::tree::{AmountRules, Amounts, ClassRules, Classes, Growth, LeafModel, LeafPrediction};
 use crate::vector::padded;
 
-fn plan(subspace: Option<usize>) -> Plan {
+fn plan(subspace: Option<usize>) -> Plan<Classes> {
     let feature = |encoder| Feature { name: "a".into(), type_name: "float64".into(), encoder };
     Plan {
         trees: 5,
-        growth: Growth {
-            grace: 50.0,
-            delta: 0.01,
-            tie: 0.05,
-            most_share: 0.99,
-            points: 10,
-            leaves: LeafPrediction::Adaptive,
-            max_bytes: 1 << 20,
-        },
+        growth: Growth { grace: 50.0, delta: 0.01, tie: 0.05, max_bytes: 1 << 20 },
+        rules: ClassRules { most_share: 0.99, points: 10, leaves: LeafPrediction::Adaptive },
         features: (0..4).map(|_| feature(Encoder::Raw)).collect(),
         shape: Shape { numbers: 4, width: padded(4), slots: 0, classes: 2 },
         subspace,
@@ -42,18 +35,18 @@ fn chunk(rows: std::ops::Range<usize>, turn: usize) -> Chunk {
         let mut numbers = [0.0; 8];
         (0..4).for_each(|number| numbers[number] = noise(row, number as u64));
         let class = usize::from((numbers[0] + numbers[1] > 1.0) != (row >= turn));
-        chunk.push(Row { numbers: &numbers, slots: &[] }, class);
+        chunk.push(Row { numbers: &numbers, slots: &[] }, class as f64);
     }
     chunk
 }
 
 /// How many rows are predicted rightly before they are learned.
-fn learn(forest: &mut Forest, rows: std::ops::Range<usize>, turn: usize) -> usize {
+fn learn(forest: &mut Forest<Classes>, rows: std::ops::Range<usize>, turn: usize) -> usize {
     let chunk = chunk(rows, turn);
     let mut predictions = vec![0.0; chunk.len()];
     forest.learn(&chunk, &mut predictions);
     let is_right =
-        |row: &usize| chunk.learned(*row).is_some_and(|(_, class)| (predictions[*row] > 0.5) == (class == 1));
+        |row: &usize| chunk.learned(*row).is_some_and(|(_, class, _)| (predictions[*row] > 0.5) == (class == 1.0));
     (0..chunk.len()).filter(is_right).count()
 }
 
@@ -121,4 +114,37 @@ fn members_differ() {
         simd::run(Voting { plan: &forest.plan, chunk: &chunk, member, votes });
     }
     assert!(ballots.iter().skip(1).all(|votes| *votes != ballots[0]));
+}
+
+/// A forest of numbers over the same rows, of which the sum of the first two is learned, and the difference from row `turn` on.
+fn errors_of_numbers(turn: usize) -> [f64; 3] {
+    let Plan { trees, growth, features, subspace, poisson, seed, drift, renewal, .. } = plan(Some(3));
+    let rules = AmountRules { bins: 64, leaves: LeafModel::Adaptive, rate: 0.1, decay: 0.95 };
+    let shape = Shape { numbers: 4, width: padded(4), slots: 0, classes: 0 };
+    let mut forest =
+        Forest::<Amounts>::new(Plan { trees, growth, rules, features, shape, subspace, poisson, seed, drift, renewal });
+    let error = |(start, end): (usize, usize)| {
+        let mut chunk = Chunk::with_width(padded(4));
+        for row in start..end {
+            let mut numbers = [0.0; 8];
+            (0..4).for_each(|number| numbers[number] = noise(row, number as u64));
+            let [a, b] = [numbers[0], numbers[1]];
+            chunk.push(Row { numbers: &numbers, slots: &[] }, 1000.0 * if row < turn { a * b } else { 1.0 - a * b });
+        }
+        let mut predictions = vec![0.0; chunk.len()];
+        forest.learn(&chunk, &mut predictions);
+        let off = |row: usize| chunk.learned(row).map_or(0.0, |(_, target, _)| (predictions[row] - target).abs());
+        (0..chunk.len()).map(off).sum::<f64>() / chunk.len() as f64
+    };
+    let errors = [(0, 4000), (4000, 6000), (6000, 8000), (8000, 10_000)].map(error);
+    assert!(forest.members.iter().all(Member::has_been_replaced) == (turn < 10_000));
+    [errors[1], errors[2], errors[3]]
+}
+
+#[test]
+fn numbers_that_change_are_learned_anew() {
+    let [before, between, after] = errors_of_numbers(6000);
+    assert!(before < 40.0 && between > 2.0 * before && after < 60.0, "{before}, {between}, {after}");
+    let [.., steady] = errors_of_numbers(usize::MAX);
+    assert!(steady <= before, "{steady}, {before}");
 }

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::checks::check_from_to;
-use super::{ByRow, Estimator, Gives, Kind, Labels, PredictedColumn, Row, Settings, Shape, Takes};
+use super::{ByRow, Estimator, Gives, Kind, Labels, PredictedColumn, Row, Settings, Shape, Takes, ends_of_categories};
 use crate::encode::Feature;
 use crate::label::Class;
 use crate::tensors::Tensors;

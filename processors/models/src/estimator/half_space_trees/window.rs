@@ -2,7 +2,7 @@
 
 use millstream_core::{Error, Result};
 
-use super::{Feature, Row, Shape};
+use super::{Feature, Row, Shape, ends_of_categories};
 use crate::tensors::Tensors;
 
 /// What stands for a category without a value.
@@ -31,13 +31,7 @@ pub(super) struct Parts<'a> {
 
 impl Window {
     pub fn new(features: &[Feature], shape: Shape, size: usize) -> Self {
-        let slots = features.iter().map(|feature| feature.encoder.slots()).filter(|slots| *slots > 0);
-        let ends: Vec<_> = slots
-            .scan(0, |end, slots| {
-                *end += slots;
-                Some(*end)
-            })
-            .collect();
+        let ends = ends_of_categories(features);
         let slots = vec![NOTHING; size * ends.len()];
         Self { size, shape, ends, filled: 0, numbers: vec![0.0; size * shape.numbers], slots }
     }

@@ -35,7 +35,7 @@ impl Work for InBatches<Step<'_>, &mut Network> {
                 pending.rows.push(scratch.row());
                 if let Some(target) = work.target(row) {
                     work.encoders.learn(rows, row, numbers, &mut scratch);
-                    network.teach(scratch.row(), target);
+                    network.teach(scratch.row(), target, work.weight(row));
                     learned += 1;
                 }
                 if pending.rows.is_full() || network.is_taught_enough() {

@@ -159,10 +159,10 @@ impl Network {
         Ok(())
     }
 
-    /// Adds a row that is to be learned. `target` is the number, or the index of the class.
+    /// Adds a row that is to be learned, and counts so much. `target` is the number, or the index of the class.
     #[inline(always)]
-    pub fn teach(&mut self, row: Row<'_>, target: f64) {
-        self.pending.push_labelled(row, target);
+    pub fn teach(&mut self, row: Row<'_>, target: f64, weight: f64) {
+        self.pending.push_labelled(row, target, weight);
     }
 
     /// Whether there are as many rows as are learned at once.
@@ -183,13 +183,22 @@ impl Network {
         Ok(())
     }
 
+    /// How much each of the rows counts that were added; none if all count the same.
+    fn pending_counts(&self) -> Vec<f32> {
+        let weights = self.pending.weights();
+        if self.counts.is_empty() {
+            return weights.to_vec();
+        }
+        let of_class = |target: &f32| self.counts.get(*target as usize).copied().unwrap_or(1.0);
+        let count = |(row, target): (usize, &f32)| of_class(target) * weights.get(row).copied().unwrap_or(1.0);
+        self.pending.targets().iter().enumerate().map(count).collect()
+    }
+
     /// Computes the gradient of the mean loss of the rows that were added.
     fn find_gradient(&mut self) -> Result<()> {
         let stride = padded(self.plan.inputs);
         self.embeddings.inputs(&self.pending, stride, &mut self.inputs);
-        let count = |target: &f32| self.counts.get(*target as usize).copied().unwrap_or(1.0);
-        let counts: Vec<f32> =
-            if self.counts.is_empty() { Vec::new() } else { self.pending.targets().iter().map(count).collect() };
+        let counts = self.pending_counts();
         let first_row = self.batches.wrapping_mul(u64::from(self.settings.batch_rows));
         self.engine.find_gradient(TrainingBatch {
             inputs: &self.inputs,

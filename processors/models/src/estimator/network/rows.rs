@@ -19,12 +19,14 @@ pub(super) struct Rows {
     numbers: Vec<f32>,
     slots: Vec<u32>,
     targets: Vec<f32>,
+    /// How much each counts that is to be learned; empty while all count 1.
+    weights: Vec<f32>,
 }
 
 impl Rows {
     /// None yet. `ends` are, for each category, the first slot that is another's.
     pub fn new(width: usize, ends: Vec<u32>) -> Self {
-        Self { width, ends, count: 0, numbers: Vec::new(), slots: Vec::new(), targets: Vec::new() }
+        Self { width, ends, count: 0, numbers: Vec::new(), slots: Vec::new(), targets: Vec::new(), weights: Vec::new() }
     }
 
     /// None of the same kind.
@@ -41,6 +43,7 @@ impl Rows {
         self.numbers.clear();
         self.slots.clear();
         self.targets.clear();
+        self.weights.clear();
     }
 
     /// Adds a row.
@@ -56,9 +59,13 @@ impl Rows {
         self.slots.extend(of_category);
     }
 
-    /// Adds a row that is to be learned.
+    /// Adds a row that is to be learned, and counts so much.
     #[inline(always)]
-    pub fn push_labelled(&mut self, row: Row<'_>, target: f64) {
+    pub fn push_labelled(&mut self, row: Row<'_>, target: f64, weight: f64) {
+        if weight != 1.0 || !self.weights.is_empty() {
+            self.weights.resize(self.targets.len(), 1.0);
+            self.weights.push(weight as f32);
+        }
         self.push(row);
         self.targets.push(target as f32);
     }
@@ -76,10 +83,16 @@ impl Rows {
         &self.targets
     }
 
+    /// Of all rows; none if all count 1.
+    pub fn weights(&self) -> &[f32] {
+        &self.weights
+    }
+
     pub fn save(&self, tensors: &mut Tensors) {
         tensors.put_f32("pending.numbers", &[self.count, self.width], &self.numbers);
         tensors.put_u32("pending.slots", &[self.count, self.ends.len()], &self.slots);
         tensors.put_f32("pending.targets", &[self.count], &self.targets);
+        tensors.put_f32("pending.weights", &[self.weights.len()], &self.weights);
     }
 
     /// Reads rows, of which there must be fewer than `most`, with targets below `classes` if there are any.
@@ -88,6 +101,12 @@ impl Rows {
         self.numbers = tensors.f32s("pending.numbers", &[self.count, self.width])?;
         self.slots = tensors.u32s("pending.slots", &[self.count, self.ends.len()])?;
         self.targets = tensors.f32s("pending.targets", &[self.count])?;
+        self.weights = match tensors.rows("pending.weights") {
+            Ok(0) => Vec::new(),
+            Ok(_) => tensors.f32s("pending.weights", &[self.count])?,
+            // It was written before rows could count more or less.
+            Err(_) => Vec::new(),
+        };
         let fits = |(index, slot): (usize, &u32)| *slot == NONE || *slot < self.ends[index % self.ends.len()];
         let is_class = |target: &f32| classes == 0 || (0.0..classes as f32).contains(target);
         if self.count < most && self.slots.iter().enumerate().all(fits) && self.targets.iter().all(is_class) {

@@ -164,6 +164,10 @@ impl Settings for NetworkSettings {
         Labels::Any
     }
 
+    fn takes_weights(&self) -> bool {
+        true
+    }
+
     fn gives(&self, classes: &[Class]) -> Gives {
         match classes {
             [] => Gives::Number,

@@ -21,7 +21,7 @@ fn shape(numbers: usize, slots: usize, classes: usize) -> Shape {
 fn teach(network: &mut Network, numbers: &[f64], slots: &[u32], target: f64) {
     let mut numbers = numbers.to_vec();
     numbers.resize(padded(numbers.len()), 0.0);
-    network.teach(Row { numbers: &numbers, slots }, target);
+    network.teach(Row { numbers: &numbers, slots }, target, 1.0);
 }
 
 #[derive(Deserialize)]
@@ -253,7 +253,7 @@ fn rows_of_a_class_count_as_if_they_came_as_often() {
         settings.check(&classes).unwrap();
         let mut network = Network::new(&settings, [].into_iter(), shape(2, 0, 2)).weighing(&classes);
         targets.iter().for_each(|target| {
-            network.teach(Row { numbers: &[1.0, *target, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], slots: &[] }, *target)
+            network.teach(Row { numbers: &[1.0, *target, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], slots: &[] }, *target, 1.0)
         });
         network.learn().unwrap();
         let start = Network::new(&settings, [].into_iter(), shape(2, 0, 2));

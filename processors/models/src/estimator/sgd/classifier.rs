@@ -26,6 +26,10 @@ impl Settings for SgdClassifier {
         Labels::Classes
     }
 
+    fn takes_weights(&self) -> bool {
+        true
+    }
+
     fn gives(&self, _classes: &[Class]) -> Gives {
         if self.0.loss(true).has_probabilities() { Gives::Probabilities } else { Gives::Scores }
     }

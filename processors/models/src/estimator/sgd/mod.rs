@@ -19,7 +19,7 @@ pub(super) use classifier::SgdClassifier;
 pub(super) use regressor::SgdRegressor;
 
 use super::checks::weight_of;
-use super::{ByRow, Certainty, Row, Shape, likeliest};
+use super::{ByRow, Certainty, Lesson, Row, Shape, likeliest};
 use crate::label::Class;
 use crate::tensors::Tensors;
 use crate::vector::dot;
@@ -153,6 +153,34 @@ impl Sgd {
             _ => weights.sum(row),
         }
     }
+
+    /// Learns a row that counts so much.
+    #[inline(always)]
+    fn learn_weighted(&mut self, row: Row<'_>, target: f64, weight: f64) {
+        let rules = &self.rules;
+        if rules.rate == LearningRate::Pa1 && squares(row) == 0.0 {
+            return;
+        }
+        let rate = rules.rate(self.next);
+        self.l1 += rules.l1 * rate;
+        let decay = (1.0 - rules.l2 * rate).max(0.0);
+        for (index, weights) in self.sums.iter_mut().enumerate() {
+            let (target, counts) = match (rules.classifier, rules.class_weights.len()) {
+                (false, _) => (target, 1.0),
+                (true, 1) => sided(target == 1.0, rules.class_weights[0]),
+                (true, _) => sided(target == index as f64, rules.class_weights[index]),
+            };
+            let update = weight * counts * rules.update(weights.sum(row), target, rate, row);
+            weights.step(row, Step { decay, update, l1: self.l1 });
+            if rules.intercept {
+                weights.move_intercept(update);
+            }
+            if let Some(from) = rules.average_from.filter(|from| *from <= self.next) {
+                weights.count_in(self.next - from + 1.0);
+            }
+        }
+        self.next += 1.0;
+    }
 }
 
 impl ByRow for Sgd {
@@ -176,29 +204,12 @@ impl ByRow for Sgd {
 
     #[inline(always)]
     fn learn_one(&mut self, row: Row<'_>, target: f64) {
-        let rules = &self.rules;
-        if rules.rate == LearningRate::Pa1 && squares(row) == 0.0 {
-            return;
-        }
-        let rate = rules.rate(self.next);
-        self.l1 += rules.l1 * rate;
-        let decay = (1.0 - rules.l2 * rate).max(0.0);
-        for (index, weights) in self.sums.iter_mut().enumerate() {
-            let (target, counts) = match (rules.classifier, rules.class_weights.len()) {
-                (false, _) => (target, 1.0),
-                (true, 1) => sided(target == 1.0, rules.class_weights[0]),
-                (true, _) => sided(target == index as f64, rules.class_weights[index]),
-            };
-            let update = counts * rules.update(weights.sum(row), target, rate, row);
-            weights.step(row, Step { decay, update, l1: self.l1 });
-            if rules.intercept {
-                weights.move_intercept(update);
-            }
-            if let Some(from) = rules.average_from.filter(|from| *from <= self.next) {
-                weights.count_in(self.next - from + 1.0);
-            }
-        }
-        self.next += 1.0;
+        self.learn_weighted(row, target, 1.0);
+    }
+
+    #[inline(always)]
+    fn learn(&mut self, row: Row<'_>, lesson: &Lesson<'_>) {
+        self.learn_weighted(row, lesson.target, lesson.weight);
     }
 
     fn save(&self, tensors: &mut Tensors) {

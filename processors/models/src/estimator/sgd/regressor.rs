@@ -24,6 +24,10 @@ impl Settings for SgdRegressor {
         Labels::Numbers
     }
 
+    fn takes_weights(&self) -> bool {
+        true
+    }
+
     fn gives(&self, _classes: &[Class]) -> Gives {
         Gives::Number
     }

@@ -1,24 +1,29 @@
 //! A Hoeffding tree (Domingos & Hulten, "Mining high-speed data streams", KDD 2000): a decision tree that grows while rows come.
 //!
 //! Each leaf counts what it sees. When the best way to split it is better than the second best by more than chance lets it be, as Hoeffding's
-//! bound says, it is split. Leaves predict their most frequent class, or by naive Bayes, whichever has been right more often (Gama, Rocha &
-//! Medas, "Accurate decision trees for mining high-speed data streams", KDD 2003).
+//! bound says, it is split. What leaves count, and what they predict by it, is [`Known`]: there are leaves of [`Classes`] and of [`Amounts`].
 //!
 //! What is known of leaves has a bound in bytes. Where a split would exceed it, the leaves with the fewest wrong rows forget what they have
 //! counted, and are leaves for good.
 
-mod leaf;
-mod numbers;
+mod amounts;
+mod classes;
 mod saved;
-mod split;
 mod subspace;
+mod test;
 mod values;
+
+use std::fmt::Debug;
+
+use millstream_core::Result;
 
 use crate::encode::{Feature, Row};
 use crate::estimator::Shape;
-use leaf::{Leaf, Statistics};
-use split::{Split, Test};
+use crate::tensors::Tensors;
+pub(super) use amounts::{AmountRules, Amounts, LeafModel};
+pub(super) use classes::{ClassRules, Classes, LeafPrediction};
 pub(super) use subspace::Subspaces;
+use test::{Split, Test};
 
 /// How a tree grows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,22 +34,15 @@ pub(super) struct Growth {
     pub delta: f64,
     /// Splits whose merits differ by less are equally good.
     pub tie: f64,
-    /// A leaf whose most frequent class has a larger share is not split.
-    pub most_share: f64,
-    /// So many points of each number are tried.
-    pub points: u32,
-    pub leaves: LeafPrediction,
     /// How many bytes the tree may take.
     pub max_bytes: usize,
 }
 
-/// What leaves predict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LeafPrediction {
-    Majority,
-    NaiveBayes,
-    /// Whichever was right more often.
-    Adaptive,
+impl Growth {
+    /// By how much merits that lie in such a range may differ by chance, where rows count so much.
+    fn bound(&self, range: f64, weight: f64) -> f64 {
+        (range * range * libm::log(1.0 / self.delta) / (2.0 * weight)).sqrt()
+    }
 }
 
 /// What rows look like.
@@ -69,9 +67,96 @@ impl Layout {
     }
 }
 
+/// What all leaves of a tree go by.
 #[derive(Clone, Debug)]
-enum Node {
-    Leaf(Leaf),
+pub(super) struct Plan<K: Known> {
+    growth: Growth,
+    rules: K::Rules,
+    layout: Layout,
+}
+
+/// What is known of a leaf, also if it has forgotten what it has counted.
+pub(super) trait Known: Clone + Debug + Send + Sync + 'static {
+    /// What leaves predict by.
+    type Rules: Clone + Debug + Send + Sync;
+    /// What rows are learned for: the index of a class, or a number.
+    type Target: Copy;
+    /// What a leaf has counted.
+    type Counted: Counted<Self>;
+
+    /// That of the first leaf.
+    fn first(shape: Shape) -> Self;
+
+    /// How many bytes it takes beside its size.
+    fn bytes(shape: Shape) -> usize;
+
+    /// How many numbers a prediction has.
+    fn outputs(shape: Shape) -> usize;
+
+    /// The target as it was read.
+    fn target(number: f64) -> Self::Target;
+
+    /// How much the rows count.
+    fn weight(&self) -> f64;
+
+    /// How much is wrong with what is predicted for them.
+    fn wrong(&self) -> f64;
+
+    fn predict(&self, plan: &Plan<Self>, counted: Option<&Self::Counted>, row: Row<'_>, into: &mut [f64]);
+
+    /// Learns a row that counts so much, and for which the tree has just predicted this.
+    fn learn(&mut self, plan: &Plan<Self>, counted: Option<&Self::Counted>, learned: &Learned<'_, Self>);
+
+    /// How the leaf is to be split, if one way is so much better than the others that it is not chance.
+    fn split(&self, plan: &Plan<Self>, counted: &Self::Counted) -> Option<Split<Self>>;
+
+    /// Writes leaves, and reads as many again, which are the nodes of these numbers.
+    fn save(leaves: &[&Leaf<Self>], plan: &Plan<Self>, name: &str, tensors: &mut Tensors);
+    fn load(plan: &Plan<Self>, name: &str, tensors: &Tensors, nodes: &[usize]) -> Result<Vec<Leaf<Self>>>;
+}
+
+/// What a leaf has counted.
+pub(super) trait Counted<K: Known>: Clone + Debug + Send + Sync {
+    /// Nothing yet, for the leaf that is the node of that number.
+    fn new(plan: &Plan<K>, node: usize) -> Self;
+
+    /// How many bytes that of a new leaf takes at most.
+    fn most_bytes(plan: &Plan<K>) -> usize;
+
+    fn bytes(&self, plan: &Plan<K>) -> usize;
+
+    /// Counts a row. Returns how many bytes more it takes, of as many as there is room for.
+    fn count(&mut self, plan: &Plan<K>, learned: &Learned<'_, K>, room: usize) -> usize;
+}
+
+/// A row that is learned.
+pub(super) struct Learned<'a, K: Known> {
+    pub row: Row<'a>,
+    pub target: K::Target,
+    /// How much it counts.
+    pub weight: f64,
+    /// What the tree has just predicted for it.
+    pub predicted: &'a [f64],
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Leaf<K: Known> {
+    known: K,
+    /// What its rows counted when it was last looked at.
+    tried: f64,
+    /// None if it had to forget that.
+    counted: Option<Box<K::Counted>>,
+}
+
+impl<K: Known> Leaf<K> {
+    fn new(known: K) -> Self {
+        Self { tried: known.weight(), known, counted: None }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Node<K: Known> {
+    Leaf(Leaf<K>),
     Branch(Branch),
 }
 
@@ -93,40 +178,45 @@ impl Branch {
 
 /// A tree, and all that is known of its leaves.
 #[derive(Clone, Debug)]
-pub(super) struct Tree {
-    growth: Growth,
-    layout: Layout,
-    nodes: Vec<Node>,
-    /// How many bytes nodes and statistics take.
+pub(super) struct Tree<K: Known> {
+    plan: Plan<K>,
+    nodes: Vec<Node<K>>,
+    /// How many bytes nodes and what leaves have counted take.
     bytes: usize,
 }
 
-/// What a node takes beside its statistics.
-fn node_bytes(classes: usize) -> usize {
-    size_of::<Node>() + size_of::<f64>() * classes
-}
-
-impl Tree {
+impl<K: Known> Tree<K> {
     /// A tree that has learned nothing. Its leaves look at subspaces, if such are given.
-    pub fn new(growth: Growth, features: &[Feature], shape: Shape, subspaces: Option<Subspaces>) -> Self {
+    pub fn new(
+        growth: Growth,
+        rules: K::Rules,
+        features: &[Feature],
+        shape: Shape,
+        subspaces: Option<Subspaces>,
+    ) -> Self {
         let layout = Layout::new(features, shape, subspaces);
-        let mut tree = Self { growth, layout, nodes: Vec::new(), bytes: 0 };
-        tree.add_leaf(vec![0.0; shape.classes]);
+        let mut tree = Self { plan: Plan { growth, rules, layout }, nodes: Vec::new(), bytes: 0 };
+        tree.add_leaf(K::first(shape));
         tree
     }
 
-    pub fn classes(&self) -> usize {
-        self.layout.shape.classes
+    pub fn shape(&self) -> Shape {
+        self.plan.layout.shape
     }
 
-    /// Adds a leaf with these masses of classes, which counts what it sees if there is room for that.
-    fn add_leaf(&mut self, masses: Vec<f64>) {
-        let mut leaf = Leaf::new(masses);
-        self.bytes += node_bytes(self.classes());
-        if self.bytes + Statistics::most_bytes(&self.layout) <= self.growth.max_bytes {
-            let statistics = Statistics::new(&self.layout, self.nodes.len());
-            self.bytes += statistics.bytes(&self.layout);
-            leaf.statistics = Some(Box::new(statistics));
+    /// What a node takes beside what it has counted.
+    fn node_bytes(&self) -> usize {
+        size_of::<Node<K>>() + K::bytes(self.shape())
+    }
+
+    /// Adds a leaf, which counts what it sees if there is room for that.
+    fn add_leaf(&mut self, known: K) {
+        let mut leaf = Leaf::new(known);
+        self.bytes += self.node_bytes();
+        if self.bytes + K::Counted::most_bytes(&self.plan) <= self.plan.growth.max_bytes {
+            let counted = K::Counted::new(&self.plan, self.nodes.len());
+            self.bytes += counted.bytes(&self.plan);
+            leaf.counted = Some(Box::new(counted));
         }
         self.nodes.push(Node::Leaf(leaf));
     }
@@ -141,22 +231,24 @@ impl Tree {
         node
     }
 
-    /// How probable each class is for a row.
+    /// How probable each class is for a row, or which number.
     #[inline(always)]
     pub fn predict(&self, row: Row<'_>, into: &mut [f64]) {
         if let Node::Leaf(leaf) = &self.nodes[self.leaf_of(row)] {
-            leaf.predict(self.growth.leaves, &self.layout, row, into);
+            leaf.known.predict(&self.plan, leaf.counted.as_deref(), row, into);
         }
     }
 
-    /// Learns a row that counts so much. `predicted` is the class that was predicted for it just before.
+    /// Learns a row.
     #[inline(always)]
-    pub fn learn(&mut self, row: Row<'_>, class: usize, weight: f64, predicted: usize) {
-        let at = self.leaf_of(row);
+    pub fn learn(&mut self, learned: &Learned<'_, K>) {
+        let at = self.leaf_of(learned.row);
         let Node::Leaf(leaf) = &mut self.nodes[at] else { return };
-        let room = self.growth.max_bytes - self.bytes.min(self.growth.max_bytes);
-        self.bytes += leaf.learn(self.growth.leaves, &self.layout, row, class, weight, predicted, room);
-        if leaf.statistics.is_some() && leaf.weight() - leaf.tried >= self.growth.grace {
+        leaf.known.learn(&self.plan, leaf.counted.as_deref(), learned);
+        let Some(counted) = &mut leaf.counted else { return };
+        let max_bytes = self.plan.growth.max_bytes;
+        self.bytes += counted.count(&self.plan, learned, max_bytes - self.bytes.min(max_bytes));
+        if leaf.known.weight() - leaf.tried >= self.plan.growth.grace {
             self.try_to_split(at);
         }
     }
@@ -165,37 +257,39 @@ impl Tree {
     #[inline(never)]
     fn try_to_split(&mut self, at: usize) {
         let Node::Leaf(leaf) = &mut self.nodes[at] else { return };
-        leaf.tried = leaf.weight();
-        let Some(split) = split::find(leaf, &self.growth, &self.layout) else { return };
-        let given_up = leaf.statistics.as_ref().map_or(0, |statistics| statistics.bytes(&self.layout));
-        let of_child = node_bytes(self.classes()) + Statistics::most_bytes(&self.layout);
-        if self.make_room((split.masses.len() * of_child).saturating_sub(given_up), at) {
+        leaf.tried = leaf.known.weight();
+        let Some(counted) = &leaf.counted else { return };
+        let Some(split) = leaf.known.split(&self.plan, counted) else { return };
+        let given_up = counted.bytes(&self.plan);
+        let of_child = self.node_bytes() + K::Counted::most_bytes(&self.plan);
+        if self.make_room((split.children.len() * of_child).saturating_sub(given_up), at) {
             self.split(at, split);
         } else {
             self.forget(at);
         }
     }
 
-    fn split(&mut self, at: usize, Split { test, masses, .. }: Split) {
+    fn split(&mut self, at: usize, Split { test, children }: Split<K>) {
         let first = self.nodes.len() as u32;
         self.forget(at);
-        let weight = |child: &usize| masses[*child].iter().sum::<f64>();
-        let heavier = |best: usize, child: usize| if weight(&child) > weight(&best) { child } else { best };
-        let heaviest = (0..masses.len()).fold(0, heavier) as u32;
+        let heavier = |best: usize, child: usize| {
+            if children[child].weight() > children[best].weight() { child } else { best }
+        };
+        let heaviest = (0..children.len()).fold(0, heavier) as u32;
         self.bytes += test.bytes();
-        masses.into_iter().for_each(|masses| self.add_leaf(masses));
+        children.into_iter().for_each(|known| self.add_leaf(known));
         self.nodes[at] = Node::Branch(Branch { test, first, heaviest });
     }
 
     /// Has the leaves with the fewest wrong rows, and the first of equals, forget what they have counted, until there is room for so many bytes,
     /// or nothing left but one leaf. Returns whether there is room.
     fn make_room(&mut self, needed: usize, except: usize) -> bool {
-        while self.bytes + needed > self.growth.max_bytes {
+        while self.bytes + needed > self.plan.growth.max_bytes {
             let mut least: Option<(usize, f64)> = None;
             for (number, node) in self.nodes.iter().enumerate().filter(|(number, _)| *number != except) {
                 let Node::Leaf(leaf) = node else { continue };
-                let wrong = leaf.weight() - leaf.masses.iter().copied().fold(0.0, f64::max);
-                if leaf.statistics.is_some() && least.is_none_or(|(_, fewest)| wrong < fewest) {
+                let wrong = leaf.known.wrong();
+                if leaf.counted.is_some() && least.is_none_or(|(_, fewest)| wrong < fewest) {
                     least = Some((number, wrong));
                 }
             }
@@ -210,11 +304,7 @@ impl Tree {
     /// Has a leaf forget what it has counted.
     fn forget(&mut self, at: usize) {
         if let Node::Leaf(leaf) = &mut self.nodes[at] {
-            self.bytes -= leaf.statistics.take().map_or(0, |statistics| statistics.bytes(&self.layout));
+            self.bytes -= leaf.counted.take().map_or(0, |counted| counted.bytes(&self.plan));
         }
     }
 }
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests;

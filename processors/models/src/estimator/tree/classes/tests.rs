@@ -1,35 +1,31 @@
 use super::*;
-use crate::encode::Encoder;
+use crate::encode::{Encoder, Feature};
+use crate::estimator::tree::test::Test;
+use crate::estimator::tree::{Branch, Growth, Node, Tree};
 use crate::vector::{largest, padded};
 
-const GROWTH: Growth = Growth {
-    grace: 100.0,
-    delta: 1e-3,
-    tie: 0.05,
-    most_share: 0.99,
-    points: 10,
-    leaves: LeafPrediction::Adaptive,
-    max_bytes: 32 << 20,
-};
+const GROWTH: Growth = Growth { grace: 100.0, delta: 1e-3, tie: 0.05, max_bytes: 32 << 20 };
 
-fn tree(growth: Growth, numbers: usize, slots: u32, classes: usize) -> Tree {
+const RULES: ClassRules = ClassRules { most_share: 0.99, points: 10, leaves: LeafPrediction::Adaptive };
+
+fn tree(growth: Growth, leaves: LeafPrediction, numbers: usize, slots: u32, classes: usize) -> Tree<Classes> {
     let feature = |encoder| Feature { name: "a".into(), type_name: "float64".into(), encoder };
     let categories = (slots > 0).then(|| feature(Encoder::OneHot(slots)));
     let features: Vec<_> = (0..numbers).map(|_| feature(Encoder::Raw)).chain(categories).collect();
     let shape = Shape { numbers, width: padded(numbers), slots: slots as usize, classes };
-    Tree::new(growth, &features, shape, None)
+    Tree::new(growth, ClassRules { leaves, ..RULES }, &features, shape, None)
 }
 
 /// Learns a row, and says whether its class was predicted.
-fn step(tree: &mut Tree, numbers: &[f64], slots: &[u32], class: usize) -> bool {
+fn step(tree: &mut Tree<Classes>, numbers: &[f64], slots: &[u32], class: usize) -> bool {
     let mut padded = numbers.to_vec();
-    padded.resize(tree.layout.shape.width, 0.0);
+    padded.resize(tree.shape().width, 0.0);
     let row = Row { numbers: &padded, slots };
-    let mut shares = vec![0.0; tree.classes()];
+    let mut shares = vec![0.0; tree.shape().classes];
     tree.predict(row, &mut shares);
     let predicted = largest(&shares);
-    tree.learn(row, class, 1.0, predicted);
-    assert!(tree.bytes <= tree.growth.max_bytes || tree.nodes.len() == 1);
+    tree.learn(&Learned { row, target: class, weight: 1.0, predicted: &shares });
+    assert!(tree.bytes <= tree.plan.growth.max_bytes || tree.nodes.len() == 1);
     predicted == class
 }
 
@@ -40,8 +36,8 @@ fn noise(row: usize, salt: u64) -> f64 {
 }
 
 /// How many of the last thousand rows of a checkerboard are predicted rightly: neither number says anything alone.
-fn checkerboard(growth: Growth, rows: usize) -> (usize, Tree) {
-    let mut tree = tree(growth, 3, 0, 2);
+fn checkerboard(growth: Growth, rows: usize) -> (usize, Tree<Classes>) {
+    let mut tree = tree(growth, LeafPrediction::Adaptive, 3, 0, 2);
     let mut right = 0;
     for row in 0..rows {
         let [a, b, c] = [1, 2, 3].map(|salt| noise(row, salt));
@@ -62,22 +58,15 @@ fn what_depends_on_several_numbers_is_learned() {
 fn memory_is_never_exceeded_and_what_is_left_predicts() {
     for kilobytes in [0, 2, 4, 8, 16, 64] {
         let (right, tree) = checkerboard(Growth { max_bytes: kilobytes << 10, ..GROWTH }, 20_000);
-        let counted: usize = tree
-            .nodes
-            .iter()
-            .map(|node| match node {
-                Node::Leaf(leaf) => leaf.statistics.as_ref().map_or(0, |statistics| statistics.bytes(&tree.layout)),
-                Node::Branch(branch) => branch.test.bytes(),
-            })
-            .sum();
-        assert_eq!(tree.bytes, counted + tree.nodes.len() * node_bytes(2), "{kilobytes} kB");
+        let counted: usize = tree.nodes.iter().map(|node| tree.bytes_of(node)).sum();
+        assert_eq!(tree.bytes, counted, "{kilobytes} kB");
         assert!(right > if kilobytes < 8 { 500 } else { 800 }, "{kilobytes} kB: {right} of 1000 are right");
     }
 }
 
 #[test]
 fn a_category_is_split_by_its_values_and_a_new_value_goes_with_most_rows() {
-    let mut tree = tree(Growth { leaves: LeafPrediction::Majority, ..GROWTH }, 1, 8, 3);
+    let mut tree = tree(GROWTH, LeafPrediction::Majority, 1, 8, 3);
     for row in 0..2000 {
         let value = [0, 0, 2, 5, 5, 5][row % 6];
         step(&mut tree, &[noise(row, 1)], &[value], [0, 9, 1, 9, 9, 2][value as usize]);
@@ -93,7 +82,7 @@ fn a_category_is_split_by_its_values_and_a_new_value_goes_with_most_rows() {
 
 #[test]
 fn naive_bayes_follows_the_distributions_of_the_classes() {
-    let mut tree = tree(Growth { leaves: LeafPrediction::NaiveBayes, grace: 1e9, ..GROWTH }, 2, 0, 2);
+    let mut tree = tree(Growth { grace: 1e9, ..GROWTH }, LeafPrediction::NaiveBayes, 2, 0, 2);
     for row in 0..200 {
         let class = row % 2;
         let number = [[1.0, 3.0], [5.0, 9.0]][class][row / 2 % 2];
@@ -119,7 +108,7 @@ fn a_damaged_tree_is_refused() {
     let (_, tree) = checkerboard(GROWTH, 3000);
     let mut good = crate::tensors::Tensors::default();
     tree.save("t", &mut good);
-    let mut read = super::tests::tree(GROWTH, 3, 0, 2);
+    let mut read = super::tests::tree(GROWTH, LeafPrediction::Adaptive, 3, 0, 2);
     read.load("t", &good).unwrap();
     assert_eq!((read.nodes.len(), read.bytes), (tree.nodes.len(), tree.bytes));
     let nodes = tree.nodes.len();
@@ -127,12 +116,13 @@ fn a_damaged_tree_is_refused() {
         &|tensors| tensors.put_u32("t.first_children", &[nodes], &vec![0; nodes]),
         &|tensors| tensors.put_u32("t.features", &[nodes], &vec![u32::MAX; nodes]),
         &|tensors| tensors.put_u32("t.features", &[nodes], &vec![77; nodes]),
-        &|tensors| tensors.put_u64("t.sizes", &[1, 2]),
+        &|tensors| tensors.put_u64("t.sizes", &[1, 2, 3]),
     ];
     for damage in damages {
         let mut tensors = good.clone();
         damage(&mut tensors);
-        let error = super::tests::tree(GROWTH, 3, 0, 2).load("t", &tensors).unwrap_err().to_string();
+        let error =
+            super::tests::tree(GROWTH, LeafPrediction::Adaptive, 3, 0, 2).load("t", &tensors).unwrap_err().to_string();
         assert!(error.contains("damaged"), "{error}");
     }
 }
@@ -142,8 +132,8 @@ fn a_damaged_tree_is_refused() {
 #[test]
 fn a_tree_grows_as_river_s_does() {
     for (leaves, river) in [(LeafPrediction::Majority, 17_908), (LeafPrediction::Adaptive, 18_946)] {
-        let growth = Growth { grace: 200.0, delta: 1e-7, leaves, ..GROWTH };
-        let mut tree = tree(growth, 3, 0, 2);
+        let growth = Growth { grace: 200.0, delta: 1e-7, ..GROWTH };
+        let mut tree = tree(growth, leaves, 3, 0, 2);
         let mut right = 0_usize;
         for row in 0..20_000 {
             let [a, b, c] = [1, 2, 3].map(|salt| noise(row, salt));

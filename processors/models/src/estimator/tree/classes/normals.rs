@@ -1,10 +1,10 @@
-//! How the numbers of a leaf are distributed: for each class and feature, as a normal distribution between two bounds.
+//! How the numbers of a leaf of classes are distributed: for each class and feature, as a normal distribution between two bounds.
 
 use crate::vector::{LANES, ln};
 
 /// By class, one behind the other: means, sums of squares, least and largest numbers, and scales, each padded.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Numbers {
+pub(super) struct Normals {
     width: usize,
     values: Vec<f64>,
     /// By class, the sum over the features of half the logarithm of 2 pi times the variance.
@@ -29,7 +29,7 @@ pub(super) struct Normal {
     pub largest: f64,
 }
 
-impl Numbers {
+impl Normals {
     pub fn new(classes: usize, width: usize) -> Self {
         let mut values = vec![0.0; classes * LISTS * width];
         for class in values.chunks_exact_mut(LISTS * width) {
