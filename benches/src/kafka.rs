@@ -100,9 +100,10 @@ pub fn millstream(given: &[String]) -> Result<[f64; 2]> {
     let sets = if topic == "json" { [sets, json].concat() } else { sets.to_vec() };
     timed(|| {
         let rows = flow::rows_into("kafka.toml", &sets, 2, "gone")?;
-        match rows as usize == MESSAGES {
-            true => Ok(()),
-            false => Err(Error::new(format!("{rows} messages came instead of {MESSAGES}"))),
+        if rows as usize == MESSAGES {
+            Ok(())
+        } else {
+            Err(Error::new(format!("{rows} messages came instead of {MESSAGES}")))
         }
     })
     .doing(|| format!("reading `{topic}`"))

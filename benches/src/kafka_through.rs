@@ -103,7 +103,7 @@ fn features(id: usize, text: &mut String) {
         hash = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23) ^ id as u64;
         let _ = write!(text, ",{}.{:03}", hash % 10, (hash >> 20) % 1000);
     }
-    let _ = write!(text, ",{}", hash % 3 == 0);
+    let _ = write!(text, ",{}", hash.is_multiple_of(3));
 }
 
 fn fill_features(kafka: &Kafka) -> Result<()> {
