@@ -228,6 +228,9 @@ fn a_server_that_can_not_serve_says_why() {
     let settings = workshop.write("trial.toml", trial).to_str().unwrap().to_owned();
     let (code, why) = wrong(&["lateness", "--config", &settings]);
     assert!(code == 2 && why.contains("model `latenes` is not among `models`; did you mean `lateness`?"), "{why}");
+    let idle = workshop.write("trial.toml", "[serve]\ntrials = { lateness = { version = \"2\" } }\n");
+    let (code, why) = wrong(&["lateness", "--config", idle.to_str().unwrap()]);
+    assert!(code == 2 && why.contains("version `2` neither answers nor predicts anything"), "{why}");
     let (code, why) = wrong(&["lateness", "--address", "0.0.0.0:0"]);
     assert!(code == 2 && why.contains("can be reached by others") && why.contains("[serve.tls]"), "{why}");
 }

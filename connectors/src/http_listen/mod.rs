@@ -98,11 +98,12 @@ use signature::SignatureSettings;
 ///
 /// Answers wait for no checkpoint. Of a row that the flow drops or refuses it is known at the next barrier (`[flow] epoch.interval`) that it gets none: then the answer is `null`. The rows count
 /// however the request ends, and also if the client has gone. Sent again with its `Idempotency-Key`, a request gets its answer once more: it waits until it is there, also behind a crash. What
-/// was answered before a crash, and no checkpoint has covered, the flow works out again, where time has a part in it maybe otherwise.
+/// was answered before a crash, and no checkpoint has covered, the flow works out again, where time has a part in it maybe otherwise. Answers themselves are kept in memory only: whoever asks once
+/// more for rows that a checkpoint has covered, after the flow was started again, gets 410.
 ///
 /// | status | why there is no answer, though the rows are taken (`rows` and `first` say which) |
 /// |---|---|
-/// | `410` | it was given before, and is no longer kept: the last 16 MiB of answers are, for those who ask once more |
+/// | `410` | it was given before, and is no longer kept: the last 16 MiB of answers of this run are, for those who ask once more |
 /// | `503` | the flow has stopped or failed meanwhile; sent again with its key, the request gets its answer |
 /// | `504` | the flow took longer than `timeout` |
 ///

@@ -100,7 +100,7 @@ pub struct ServeSettings {
     /// How many connections there may be, also of one address.
     #[schemars(range(min = 1, max = 65536))]
     pub connections: u32,
-    /// Whether everybody who reaches it may have rows predicted, without a token. Saying which models are served always takes one.
+    /// Whether everybody who reaches it may have rows predicted, without a token. Who loads and unloads models always needs one; who looks at which there are does not.
     pub without_token: bool,
     /// How large the body of a request may be, also without its compression.
     pub body: ByteSize,
@@ -153,6 +153,15 @@ impl TrialSettings {
             let wrong = |_| Problem::new(format!("`{by}` is no name of a header")).at(["by"]);
             by.to_ascii_lowercase().parse::<HeaderName>().map_err(wrong)
         });
+        if self.version.is_empty() {
+            return Err(Problem::new("the version has no name")
+                .at(["version"])
+                .help("an alias, a number, or `latest`"));
+        }
+        if self.share.0 == 0.0 && !self.shadow {
+            let problem = Problem::new(format!("version `{}` neither answers nor predicts anything", self.version));
+            return Err(problem.help("give it a `share` of the requests, or say `shadow = true`"));
+        }
         Ok(Trial::new(self.version.clone(), self.share.0, by.transpose()?).with_shadow(self.shadow))
     }
 }

@@ -25,8 +25,8 @@ use policy::{Policy, draw};
 /// later to their decisions, and what was chosen by chance with a known probability says what other policies would have been worth
 /// (the node `evaluate_policy`).
 ///
-/// A policy that always chooses the best action never finds out that another one has become better: explore as much as that may cost. Rows whose
-/// scores are null, as there is no model yet, get each action with the same probability. What is drawn follows from `seed` and the number of the row:
+/// A policy that always chooses the best action never finds out that another one has become better: explore as much as that may cost. An action
+/// whose score is null, or no finite number, is not chosen; if that is so of all of them, as there is no model yet, each has the same probability. What is drawn follows from `seed` and the number of the row:
 /// it is the same again after a restart, whatever the batches.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -78,21 +78,27 @@ impl Policy {
     /// How probable each action is for the row of that number, from 1.
     pub(super) fn propensities(self, scores: &[f64], row: u64, into: &mut Vec<f64>) {
         into.clear();
-        let count = scores.len() as f64;
-        if scores.iter().any(|score| !score.is_finite()) {
-            into.resize(scores.len(), 1.0 / count);
+        let is_better = |best: Option<usize>, score: f64| best.is_none_or(|best| score > scores[best]);
+        let better = |best, (action, score): (usize, &f64)| {
+            if score.is_finite() && is_better(best, *score) { Some(action) } else { best }
+        };
+        let Some(best) = scores.iter().enumerate().fold(None, better) else {
+            into.resize(scores.len(), 1.0 / scores.len() as f64);
             return;
-        }
-        let best = (1..scores.len()).fold(0, |best, action| if scores[action] > scores[best] { action } else { best });
+        };
+        let count = scores.iter().filter(|score| score.is_finite()).count() as f64;
+        let mut share = |of: &dyn Fn(f64) -> f64| {
+            into.extend(scores.iter().map(|score| if score.is_finite() { of(*score) } else { 0.0 }));
+        };
         match self {
-            Self::Greedy {} => into.resize(scores.len(), 0.0),
-            Self::EpsilonGreedy { epsilon } => into.resize(scores.len(), epsilon / count),
+            Self::Greedy {} => share(&|_| 0.0),
+            Self::EpsilonGreedy { epsilon } => share(&|_| epsilon / count),
             Self::SquareCb { gamma_scale, gamma_exponent } => {
                 let gamma = gamma_scale * pow(row as f64, gamma_exponent);
-                into.extend(scores.iter().map(|score| 1.0 / (count + gamma * (scores[best] - score))));
+                share(&|score| 1.0 / (count + gamma * (scores[best] - score)));
             }
             Self::Softmax { temperature } => {
-                into.extend(scores.iter().map(|score| exp((score - scores[best]) / temperature)));
+                share(&|score| exp((score - scores[best]) / temperature));
                 let sum: f64 = into.iter().sum();
                 into.iter_mut().for_each(|share| *share /= sum);
                 return;

@@ -25,7 +25,10 @@ fn propensities_are_those_of_the_formulas() {
     let found = shares("{ type = 'softmax', temperature = 0.3 }", &scores, 16);
     assert!((found[1] / found[0] - exp(1.0)).abs() < 1e-12 && (found.iter().sum::<f64>() - 1.0).abs() < 1e-12);
     for policy in ["{ type = 'greedy' }", "{ type = 'squarecb' }", "{ type = 'softmax' }"] {
-        assert_eq!(shares(policy, &[1.0, f64::NAN], 3), [0.5, 0.5]);
+        assert_eq!(shares(policy, &[f64::NEG_INFINITY, f64::NAN], 3), [0.5, 0.5]);
+        let shares_of_two = shares(policy, &[f64::INFINITY, 1.0, f64::NAN, 0.9], 3);
+        assert!(shares_of_two[0] == 0.0 && shares_of_two[2] == 0.0 && shares_of_two[1] > shares_of_two[3]);
+        assert_eq!(shares(policy, &[f64::NAN, -3.0], 3), [0.0, 1.0]);
         assert!(shares(policy, &[1e308, -1e308], 3).iter().all(|share| (0.0..=1.0).contains(share)));
     }
 }
