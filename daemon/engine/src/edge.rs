@@ -8,7 +8,7 @@ use millstream_core::{Batch, Canonical, Message, Result, batch_bytes};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How much may wait on an edge. A batch over the limits passes alone. A slow reader has fewer rows waiting: as many as it takes in [`AHEAD`].
+/// How much may wait on an edge. A batch over the limits passes alone. A slow reader has fewer rows waiting: as many as it takes in a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Rows.
