@@ -5,9 +5,9 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use millstream_core::{ErrorClass, Result};
 
-/// The pauses between tries.
+/// The pauses between tries. Jitter makes each of them up to twice as long, so that they grow to half a minute at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// For how long a flow that is to stop still tries again.
 pub const LAST_PATIENCE: Duration = Duration::from_secs(10);
