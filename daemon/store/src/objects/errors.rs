@@ -58,8 +58,12 @@ fn in_words(error: &object_store::Error) -> String {
         return format!("{message} ({code})");
     }
     if text.contains(ROLES) {
-        return "there is no `AWS_ACCESS_KEY_ID` in the environment, and this machine has no role in a cloud"
-            .to_owned();
+        let variable = match error {
+            object_store::Error::Generic { store: "GCS", .. } => "GOOGLE_SERVICE_ACCOUNT",
+            object_store::Error::Generic { store: "MicrosoftAzure", .. } => "AZURE_STORAGE_ACCOUNT_KEY",
+            _ => "AWS_ACCESS_KEY_ID",
+        };
+        return format!("there is no `{variable}` in the environment, and this machine has no role in a cloud");
     }
     let mut cause: &dyn StdError = error;
     while let Some(deeper) = cause.source() {
@@ -91,6 +95,15 @@ mod tests {
         let generic = |text: &str| object_store::Error::Generic { store: "S3", source: text.into() };
         assert_eq!(in_words(&generic(answer)), "It does not exist (NoSuchBucket)");
         assert_eq!(in_words(&generic("no\n  answer")), "Generic S3 error: no answer");
+        for (store, variable) in [
+            ("S3", "AWS_ACCESS_KEY_ID"),
+            ("GCS", "GOOGLE_SERVICE_ACCOUNT"),
+            ("MicrosoftAzure", "AZURE_STORAGE_ACCOUNT_KEY"),
+        ] {
+            let error = object_store::Error::Generic { store, source: format!("GET http:{ROLES}role").into() };
+            let words = format!("there is no `{variable}` in the environment, and this machine has no role in a cloud");
+            assert_eq!(in_words(&error), words);
+        }
     }
 
     /// The class of what comes of reading an object of a service that gives this answer; none if nobody listens.
