@@ -1,8 +1,8 @@
 //! A file that takes room on the disk, to be given up when nothing else is left: what must be written then has it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
 use millstream_core::{Result, ResultExt as _};
@@ -51,10 +51,20 @@ impl Ballast {
     }
 
     fn write(&self) -> io::Result<()> {
+        self.make_folder()?;
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
         match fallocate(&file, FallocateFlags::empty(), 0, self.bytes) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => fill(file, self.bytes),
             taken => Ok(taken?),
+        }
+    }
+
+    /// Makes the folder, unless others have written there before.
+    fn make_folder(&self) -> io::Result<()> {
+        let Some(folder) = self.path.parent() else { return Ok(()) };
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
         }
     }
 
@@ -87,7 +97,7 @@ mod tests {
     #[test]
     fn it_takes_room_until_it_is_given_up() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ballast");
+        let path = folder.path().join("host/ballast");
         let ballast = Ballast::new(path.clone(), 1 << 20);
         assert!(!ballast.is_there());
         for _ in 0..2 {
