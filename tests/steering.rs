@@ -100,6 +100,15 @@ fn models_of_a_daemon_and_of_a_registry_are_steered_alike() {
     }
     let lineage: Value = serde_json::from_str(&run(&["lineage", "lateness/1"], places[1])).unwrap();
     assert!(lineage["inputs"]["rows"].is_object(), "{lineage}");
+    assert_eq!(run(&["describe", "lateness", "Tells late trains."], places[0]), "lateness is described\n");
+    assert_eq!(run(&["tag", "lateness/1", "owner=rail", "kept=no"], places[1]), "lateness/1 is tagged\n");
+    assert_eq!(run(&["tag", "lateness/1", "kept=", "--remove", "owner"], places[0]), "lateness/1 is tagged\n");
+    for (command, notes) in [
+        (["notes", "lateness", "--json"], json!({"description": "Tells late trains.", "tags": {}})),
+        (["notes", "lateness@champion", "--json"], json!({"description": "", "tags": {"kept": ""}})),
+    ] {
+        places.iter().for_each(|place| assert_eq!(lines(&run(&command, place)), [notes.clone()]));
+    }
     assert_eq!(run(&["promote", "lateness", "2"], places[1]), "lateness@champion is now lateness/2\n");
     assert!(run(&["show", "lateness"], places[0]).contains("\"version\": 2"));
     assert_eq!(run(&["alias", "lateness", "old", "1"], places[0]), "lateness@old is now lateness/1\n");
@@ -112,6 +121,8 @@ fn models_of_a_daemon_and_of_a_registry_are_steered_alike() {
             (&["show", "nobody"], "there is no model `nobody`"),
             (&["show", "lateness@odd"], "no alias `odd`"),
             (&["versions", "nobody"], "there is no model `nobody`"),
+            (&["tag", "nobody", "a=b"], "there is no model `nobody`"),
+            (&["describe", "lateness/99", "x"], "no version 99"),
         ] {
             let wrong = workshop.run(&[&["models"], command, place].concat());
             assert!(wrong.code == 1 && wrong.stderr.contains(said), "{command:?}: {}", wrong.stderr);

@@ -26,6 +26,17 @@ fn models_are_shown_and_promoted() {
     let version = json!({ "version": latest }).to_string();
     let promoted = daemon.ask("PUT", "/api/v1/models/lateness/aliases/champion", &[JSON], &version).is(200).body;
     assert_eq!(promoted["aliases"]["champion"], latest);
+    let notes = json!({ "description": "Tells late trains.", "tags": { "owner": "rail" } }).to_string();
+    let noted = daemon.ask("PATCH", "/api/v1/models/lateness", &[JSON], &notes).is(200).body;
+    assert_eq!((&noted["description"], &noted["tags"]["owner"]), (&json!("Tells late trains."), &json!("rail")));
+    let version_path = format!("/api/v1/models/lateness/versions/{latest}");
+    let noted = daemon.ask("PATCH", &version_path, &[JSON], &notes).is(200).body;
+    assert_eq!((&noted["tags"]["owner"], &noted["aliases"]), (&json!("rail"), &json!(["champion"])));
+    assert_eq!(daemon.get("/api/v1/models/lateness/versions")["items"][0]["tags"]["owner"], "rail");
+    daemon.ask("PATCH", &version_path, &[JSON], "{\"tags\": {\"\": \"x\"}}").refused(400, "bad-request");
+    assert_eq!(daemon.get("/api/v1/models/lateness")["description"], "Tells late trains.");
+    daemon.ask("GET", "/api/v1/models/nobody", &[], "").refused(404, "not-found");
+    daemon.ask("PATCH", "/api/v1/models/nobody", &[JSON], &notes).refused(404, "not-found");
     let card = daemon.get(&format!("/api/v1/models/lateness/versions/{latest}"));
     assert!(card["lineage"]["inputs"]["rows"].is_object(), "{card}");
     daemon

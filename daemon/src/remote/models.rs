@@ -1,8 +1,8 @@
 //! The models of a daemon.
 
 use hyper::Method;
-use millstream_core::Error;
-use millstream_models::registry::{CHAMPION, Selector};
+use millstream_core::{Error, ResultExt as _};
+use millstream_models::registry::{CHAMPION, NotesChange, Selector};
 use serde_json::{Value as Json, json};
 
 use super::client::{Ask, Client};
@@ -65,6 +65,14 @@ impl RemoteModels {
         let path = format!("/models/{}/aliases/{}", encoded(model), encoded(alias));
         let ask = Ask::new(Method::DELETE, path).json(&json!({}));
         control_runtime()?.block_on(self.client.ask(ask)).map(drop)
+    }
+
+    /// Says something of a model, or of a version of it.
+    pub fn change_notes(&self, model: &str, version: Option<u64>, change: &NotesChange) -> Result<(), CommandError> {
+        let version = version.map(|version| format!("/versions/{version}")).unwrap_or_default();
+        let path = format!("/models/{}{version}", encoded(model));
+        let change = serde_json::to_value(change).doing(|| "writing the notes as JSON")?;
+        self.ask(Ask::new(Method::PATCH, path).json(&change)).map(drop)
     }
 
     fn ask(&self, ask: Ask) -> Result<Json, CommandError> {

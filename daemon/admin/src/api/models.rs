@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use millstream_core::{Error, ResultExt as _};
-use millstream_models::registry::{Aliases, ModelCard, ModelRegistry, check_model_name};
+use millstream_models::registry::{Aliases, ModelCard, ModelRegistry, Notes, NotesChange, check_model_name};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,6 +26,7 @@ pub fn routes() -> Vec<Route> {
     vec![
         Route::get("/models", "listModels", "The models of the registry.", list)
             .gives::<Page<ModelView>>(StatusCode::OK, "The models."),
+        Route::get("/models/{model}", "getModel", "A model.", model).gives::<ModelView>(StatusCode::OK, "The model."),
         Route::get("/models/{model}/versions", "listVersions", "The versions of a model, the newest first.", versions)
             .query::<VersionsQuery>()
             .gives::<Page<VersionView>>(StatusCode::OK, "The versions."),
@@ -39,6 +40,17 @@ pub fn routes() -> Vec<Route> {
         )
         .query::<VersionsQuery>()
         .gives::<Series>(StatusCode::OK, "The learning curve, beside what needs no learning."),
+        Route::patch("/models/{model}", "noteModel", "Describes and tags a model.", note_model)
+            .takes(Body::json::<NotesChange>())
+            .gives::<ModelView>(StatusCode::OK, "The model."),
+        Route::patch(
+            "/models/{model}/versions/{version}",
+            "noteVersion",
+            "Describes and tags a version.",
+            note_version,
+        )
+        .takes(Body::json::<NotesChange>())
+        .gives::<VersionView>(StatusCode::OK, "The version."),
         Route::put("/models/{model}/aliases/{alias}", "setAlias", "Points a name at a version.", set_alias)
             .takes(Body::json::<AliasRequest>())
             .gives::<ModelView>(StatusCode::OK, "The model."),
@@ -65,6 +77,9 @@ struct ModelView {
     estimator: Option<String>,
     /// When the newest version was published.
     updated: Option<String>,
+    /// What people and programs say of it.
+    #[serde(flatten)]
+    notes: Notes,
 }
 
 /// A version of a model.
@@ -88,6 +103,9 @@ struct VersionView {
     aliases: Vec<String>,
     /// The SHA-256 of the model.
     sha256: String,
+    /// What people and programs say of it.
+    #[serde(flatten)]
+    notes: Notes,
 }
 
 /// How a model has learned.
@@ -147,6 +165,14 @@ async fn list(State(admin): State<Arc<Admin>>) -> Result<Json<Page<ModelView>>, 
     .await
 }
 
+async fn model(State(admin): State<Arc<Admin>>, Path(model): Path<String>) -> Result<Json<ModelView>, Problem> {
+    with_registry(admin, move |registry| {
+        known(registry, &model)?;
+        Ok(Json(seen(registry, &model)?))
+    })
+    .await
+}
+
 fn seen(registry: &ModelRegistry, model: &str) -> Result<ModelView, Error> {
     let versions = registry.versions(model)?;
     // One damaged card hides nothing but itself.
@@ -158,6 +184,7 @@ fn seen(registry: &ModelRegistry, model: &str) -> Result<ModelView, Error> {
         aliases: registry.aliases(model)?,
         estimator: newest.as_ref().map(|card| card.estimator.name().to_owned()),
         updated: newest.map(|card| card.created),
+        notes: registry.notes(model, None)?,
     })
 }
 
@@ -194,12 +221,16 @@ async fn versions(
     with_registry(admin, move |registry| {
         let (cards, next) = cards(registry, &model, &query)?;
         let aliases = registry.aliases(&model)?;
-        Ok(Json(Page { items: cards.into_iter().map(|card| version_view(card, &aliases)).collect(), next }))
+        let items = cards.into_iter().map(|card| {
+            let notes = registry.notes(&model, Some(card.version))?;
+            Ok(version_view(card, &aliases, notes))
+        });
+        Ok(Json(Page { items: items.collect::<Result<_, Error>>()?, next }))
     })
     .await
 }
 
-fn version_view(card: ModelCard, aliases: &Aliases) -> VersionView {
+fn version_view(card: ModelCard, aliases: &Aliases, notes: Notes) -> VersionView {
     let named = aliases.iter().filter(|(_, points_at)| **points_at == card.version).map(|(name, _)| name.clone());
     VersionView {
         version: card.version,
@@ -211,6 +242,7 @@ fn version_view(card: ModelCard, aliases: &Aliases) -> VersionView {
         metrics: card.metrics,
         baselines: card.baselines,
         sha256: card.sha256,
+        notes,
     }
 }
 
@@ -252,6 +284,44 @@ fn point(card: &ModelCard, metric: &str) -> Point {
         value: card.metrics[metric].as_f64(),
         baseline: baselines.map(|(name, metrics)| (name.clone(), metrics[metric].as_f64())).collect(),
     }
+}
+
+async fn note_model(
+    State(admin): State<Arc<Admin>>,
+    Path(model): Path<String>,
+    JsonBody(asked): JsonBody<NotesChange>,
+) -> Result<Json<ModelView>, Problem> {
+    with_registry(admin, move |registry| {
+        known(registry, &model)?;
+        change_notes(registry, &model, None, &asked)?;
+        Ok(Json(seen(registry, &model)?))
+    })
+    .await
+}
+
+async fn note_version(
+    State(admin): State<Arc<Admin>>,
+    Path((model, version)): Path<(String, u64)>,
+    JsonBody(asked): JsonBody<NotesChange>,
+) -> Result<Json<VersionView>, Problem> {
+    with_registry(admin, move |registry| {
+        if !known(registry, &model)?.contains(&version) {
+            return Err(Problem::not_found(format!("there is no version {version} of a model `{model}`")));
+        }
+        let notes = change_notes(registry, &model, Some(version), &asked)?;
+        Ok(Json(version_view(registry.card(&model, version)?, &registry.aliases(&model)?, notes)))
+    })
+    .await
+}
+
+fn change_notes(
+    registry: &ModelRegistry,
+    model: &str,
+    version: Option<u64>,
+    asked: &NotesChange,
+) -> Result<Notes, Problem> {
+    let changed = registry.change_notes(model, version, asked);
+    changed.map_err(|error| Problem::bad_request(error.to_string()))
 }
 
 async fn set_alias(

@@ -115,6 +115,8 @@ impl Route {
         post POST
         /// A route of the API that puts something in its place.
         put PUT
+        /// A route of the API that changes a part of something.
+        patch PATCH
         /// A route of the API that takes something away.
         delete DELETE
     }

@@ -7,6 +7,8 @@
 //! fraud/versions/00000003/model.safetensors   the model
 //! fraud/versions/00000003/version.json        written last: from now on the version is there
 //! fraud/aliases/00000007.json                 the whole alias table; the highest number counts
+//! fraud/notes/00000002.json                   what is said of the model: the highest number counts
+//! fraud/versions/00000003/notes/00000001.json the same of the version
 //! fraud/publications/9f86d081…/00000003       which numbers a publication, by its id, has tried to own
 //! fraud/last/00000003                         numbers up to this one are taken
 //! ```
@@ -15,7 +17,9 @@
 
 mod aliases;
 mod card;
+mod notes;
 mod reference;
+mod tables;
 mod versions;
 
 use std::collections::BTreeSet;
@@ -25,6 +29,7 @@ use millstream_store::Store;
 
 pub use aliases::Aliases;
 pub use card::ModelCard;
+pub use notes::{Notes, NotesChange};
 pub use reference::{ModelReference, Selector, check_model_name};
 
 /// The alias that a model's first version gets, and that a bare name means.
@@ -108,6 +113,15 @@ impl ModelRegistry {
             Some(newest) => Ok(newest),
             None => Err(self.no_model(model)?),
         }
+    }
+
+    /// Whether there is a model of this name: one that has a version.
+    ///
+    /// # Errors
+    /// If the name is no name of a model, or the registry can't be read.
+    pub fn has_model(&self, model: &str) -> Result<bool> {
+        check_model_name(model)?;
+        Ok(self.newest_number(model)?.is_some())
     }
 
     /// Refuses a version that there is not.

@@ -296,3 +296,36 @@ fn a_damaged_model_is_refused() {
     fs::write(folder.path().join("fraud/versions/00000001/model.safetensors"), "b").unwrap();
     assert!(error(registry.resolve("fraud/1")).contains("is damaged"));
 }
+
+#[test]
+fn notes_of_models_and_versions_change_and_nobody_loses_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = registry(folder.path());
+    let tag = |name: &str, value: Option<&str>| NotesChange {
+        tags: [(name.to_owned(), value.map(str::to_owned))].into(),
+        ..NotesChange::default()
+    };
+    let message =
+        |version, change: &NotesChange| registry.change_notes("fraud", version, change).unwrap_err().to_string();
+    assert!(message(None, &NotesChange::default()).contains("no model `fraud`"));
+    publish(&registry, "one");
+    assert_eq!(registry.notes("fraud", None).unwrap(), Notes::default());
+    thread::scope(|scope| {
+        for writer in 0..4 {
+            let (registry, change) = (&registry, tag(&format!("tag{writer}"), Some("x")));
+            scope.spawn(move || registry.change_notes("fraud", Some(1), &change).unwrap());
+        }
+    });
+    assert_eq!(registry.notes("fraud", Some(1)).unwrap().tags.len(), 4);
+    registry.change_notes("fraud", Some(1), &tag("tag2", None)).unwrap();
+    let left: Vec<_> = registry.notes("fraud", Some(1)).unwrap().tags.into_keys().collect();
+    assert_eq!(left, ["tag0", "tag1", "tag3"]);
+    let describe = |text: &str| NotesChange { description: Some(text.to_owned()), ..NotesChange::default() };
+    registry.change_notes("fraud", None, &describe("Scores card payments.")).unwrap();
+    let of_model = registry.change_notes("fraud", None, &tag("owner", Some("payments"))).unwrap();
+    assert_eq!((of_model.description.as_str(), of_model.tags.len()), ("Scores card payments.", 1));
+    assert_eq!(registry.versions("fraud").unwrap(), [1]);
+    assert!(message(None, &describe(&"x".repeat(20_000))).contains("16384 bytes"));
+    assert!(message(None, &tag("", Some(""))).contains("a name has 1 to 250"));
+    assert!(message(Some(2), &tag("a", Some("b"))).contains("no version 2"));
+}

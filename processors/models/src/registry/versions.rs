@@ -32,7 +32,10 @@ impl ModelRegistry {
     }
 
     /// Whether a model has a version of this number.
-    pub(super) fn has(&self, model: &str, version: u64) -> Result<bool> {
+    ///
+    /// # Errors
+    /// If the registry can't be read.
+    pub fn has(&self, model: &str, version: u64) -> Result<bool> {
         Ok(version < MOST_NUMBERS && self.store.get(&key(model, version, "version.json"))?.is_some())
     }
 
@@ -200,7 +203,7 @@ impl ModelRegistry {
     }
 }
 
-fn versions_folder(model: &str) -> String {
+pub(super) fn versions_folder(model: &str) -> String {
     format!("{model}/versions/")
 }
 

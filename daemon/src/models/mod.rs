@@ -1,10 +1,12 @@
 //! `millstream models`: the versions of models and the names that point at them, in a registry or with a daemon.
 
+mod notes;
+
 use std::path::Path;
 
 use clap::{Args, Subcommand};
 use millstream_core::{Error, Result, ResultExt as _};
-use millstream_models::registry::{Aliases, CHAMPION, ModelCard, ModelReference, ModelRegistry, Selector};
+use millstream_models::registry::{Aliases, CHAMPION, ModelCard, ModelReference, ModelRegistry, Notes, Selector};
 use serde_json::{Value as Json, json};
 
 use crate::exit::{CommandError, Exit, Outcome};
@@ -53,6 +55,12 @@ pub enum ModelsCommand {
         #[command(flatten)]
         models: ModelsArguments,
     },
+    /// Say what a model or one of its versions is for: `millstream models describe fraud/3 'Without the shop in Bern.'`
+    Describe(notes::Describe),
+    /// Tag a model or one of its versions: `millstream models tag fraud/3 owner=payments reviewed=yes`
+    Tag(notes::Tag),
+    /// Show the description and the tags of a model or of one of its versions, as JSON.
+    Notes(notes::Show),
     /// Remove an alias.
     Unalias {
         /// The model.
@@ -151,6 +159,9 @@ pub fn models(command: ModelsCommand) -> Outcome {
         }
         ModelsCommand::Alias { model, alias, version, models } => set_alias(&models, &model, &alias, version)?,
         ModelsCommand::Promote { model, version, models } => set_alias(&models, &model, CHAMPION, version)?,
+        ModelsCommand::Describe(describe) => notes::describe(&describe)?,
+        ModelsCommand::Tag(tag) => notes::tag(&tag)?,
+        ModelsCommand::Notes(show) => notes::show(&show)?,
         ModelsCommand::Unalias { model, alias, models } => {
             models.find()?.delete_alias(&model, &alias)?;
             said(
@@ -212,13 +223,18 @@ impl Models {
                 Ok(serde_json::to_value(card).doing(|| "writing the card as JSON")?)
             }
             Self::Daemon(daemon) => {
-                let ModelReference { model, selector } = ModelReference::parse(reference)?;
-                let version = match selector {
-                    Selector::Version(version) => version,
-                    other => daemon.find(&model, &other)?,
-                };
-                daemon.card(&model, version)
+                let reference = ModelReference::parse(reference)?;
+                daemon.card(&reference.model, self.find(&reference)?)
             }
+        }
+    }
+
+    /// The number of the version that a reference stands for.
+    fn find(&self, reference: &ModelReference) -> Result<u64, CommandError> {
+        match (self, &reference.selector) {
+            (Self::Registry(registry, _), _) => Ok(registry.find(reference)?),
+            (Self::Daemon(_), Selector::Version(version)) => Ok(*version),
+            (Self::Daemon(daemon), other) => daemon.find(&reference.model, other),
         }
     }
 
@@ -252,7 +268,10 @@ fn list_model(
         let points_here = aliases.iter().filter(|(_, points_at)| **points_at == version).map(|(name, _)| name);
         let aliases: Vec<&String> = points_here.collect();
         versions.push(match registry.card(model, version) {
-            Ok(card) => named(model, &json!(card.estimator.name()), of_card(&card, &aliases)),
+            Ok(card) => {
+                let notes = registry.notes(model, Some(version))?;
+                named(model, &json!(card.estimator.name()), of_card(&card, &aliases, &notes))
+            }
             Err(error) => {
                 unreadable.push(error);
                 named(model, &json!("damaged"), json!({ "version": version, "aliases": aliases }))
@@ -263,7 +282,7 @@ fn list_model(
 }
 
 /// What a daemon would tell of a version, from its card.
-fn of_card(card: &ModelCard, aliases: &[&String]) -> Json {
+fn of_card(card: &ModelCard, aliases: &[&String], notes: &Notes) -> Json {
     json!({
         "version": card.version,
         "at": card.created,
@@ -274,6 +293,8 @@ fn of_card(card: &ModelCard, aliases: &[&String]) -> Json {
         "baselines": card.baselines,
         "aliases": aliases,
         "sha256": card.sha256,
+        "description": notes.description,
+        "tags": notes.tags,
     })
 }
 
