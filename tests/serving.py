@@ -204,6 +204,44 @@ def ask_mlflow():
         assert client.invoke(json.dumps(body)).get_predictions()["prediction"].tolist() == classes
 
 
+def ask_mlflow_registry():
+    import os
+
+    os.environ["MLFLOW_TRACKING_TOKEN"] = TOKEN
+    from mlflow import MlflowClient
+    from mlflow.exceptions import RestException
+
+    client = MlflowClient(tracking_uri=URL, registry_uri=URL)
+    [model] = client.search_registered_models()
+    assert model.name == "fraud" and {alias: int(version) for alias, version in model.aliases.items()} == {"champion": 1, "challenger": 2}, model
+    versions = client.search_model_versions("name='fraud'")
+    assert [int(version.version) for version in versions] == list(range(len(versions), 0, -1)), versions
+    assert versions[-1].aliases == ["champion"] and versions[-1].status == "READY" and versions[-1].creation_timestamp > 1_700_000_000_000
+
+    client.set_registered_model_alias("fraud", "tried", 2)
+    assert int(client.get_model_version_by_alias("fraud", "tried").version) == 2
+    client.delete_registered_model_alias("fraud", "tried")
+    client.set_registered_model_tag("fraud", "owner", "payments")
+    client.update_registered_model("fraud", description="Scores card payments.")
+    client.set_model_version_tag("fraud", "2", "reviewed", "yes")
+    client.update_model_version("fraud", "2", description="Without the shop in Bern.")
+    model = client.get_registered_model("fraud")
+    assert (model.tags, model.description) == ({"owner": "payments"}, "Scores card payments."), model
+    version = client.get_model_version("fraud", "2")
+    assert (version.tags, version.description) == ({"reviewed": "yes"}, "Without the shop in Bern."), version
+    assert [one.name for one in client.search_registered_models("tags.owner = 'payments'")] == ["fraud"]
+    client.delete_model_version_tag("fraud", "2", "reviewed")
+    client.delete_registered_model_tag("fraud", "owner")
+    assert client.get_model_version("fraud", "2").tags == {} and client.search_registered_models("tags.owner = 'payments'") == []
+    assert client.get_model_version_download_uri("fraud", "2") == "mlflow-artifacts:/fraud/2"
+    for wrong in [lambda: client.get_registered_model("none"), lambda: client.get_model_version_by_alias("fraud", "tried")]:
+        try:
+            wrong()
+            raise AssertionError("there is no such thing")
+        except RestException as error:
+            assert error.error_code == "RESOURCE_DOES_NOT_EXIST", error
+
+
 def ask_metrics():
     with urllib.request.urlopen(urllib.request.Request(URL + "/metrics", headers=HEADERS)) as answer:
         text = answer.read().decode()
@@ -219,4 +257,5 @@ match CLIENT:
         asyncio.run(ask_kserve())
     case "mlflow":
         ask_mlflow()
+        ask_mlflow_registry()
 print(f"the clients of {CLIENT} understand the server, and get the same predictions")

@@ -103,6 +103,11 @@ impl Repository {
         Ok(Arc::new(Self { registry, limits, models, awaited, changing: Mutex::default() }))
     }
 
+    /// Where the models come from.
+    pub(crate) fn registry(&self) -> &ModelRegistry {
+        &self.registry
+    }
+
     /// Whether all models are served that are to be.
     pub fn is_ready(&self) -> bool {
         self.awaited().is_empty()

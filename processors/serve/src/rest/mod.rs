@@ -1,7 +1,7 @@
 //! The protocols: one table of routes, each with who may use it.
 //!
 //! * `v2`: the Open Inference Protocol, with the extensions of Triton for tensors in binary, statistics and the repository of models.
-//! * `v1`: KServe's first protocol. * `mlflow`: that of MLflow's scoring servers. * `plain`: rows as JSON objects, in and out.
+//! * `v1`: KServe's first protocol. * `mlflow`: those of MLflow's scoring servers and of its registry. * `plain`: rows as JSON objects, in and out.
 
 pub(crate) mod body;
 mod mlflow;
@@ -22,6 +22,7 @@ use crate::refusal::Refusal;
 use crate::repository::Repository;
 use crate::trial::{Chosen, Trials};
 
+pub use plain::predicting;
 pub use room::Room;
 
 /// What the Open Inference Protocol is served with besides itself.
@@ -109,7 +110,7 @@ impl Route {
         H: axum::handler::Handler<T, Arc<Serving>>,
         T: 'static,
     {
-        Self { method: Method::GET, path, access, summary, answering: on(MethodFilter::GET, handler) }
+        Self::new(Method::GET, path, access, summary, handler)
     }
 
     pub(crate) fn post<H, T>(path: &'static str, access: Access, summary: &'static str, handler: H) -> Self
@@ -117,7 +118,17 @@ impl Route {
         H: axum::handler::Handler<T, Arc<Serving>>,
         T: 'static,
     {
-        Self { method: Method::POST, path, access, summary, answering: on(MethodFilter::POST, handler) }
+        Self::new(Method::POST, path, access, summary, handler)
+    }
+
+    /// Of any method that there is a route of.
+    fn new<H, T>(method: Method, path: &'static str, access: Access, summary: &'static str, handler: H) -> Self
+    where
+        H: axum::handler::Handler<T, Arc<Serving>>,
+        T: 'static,
+    {
+        let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::GET);
+        Self { method, path, access, summary, answering: on(filter, handler) }
     }
 }
 

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, post};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -17,8 +19,16 @@ pub fn routes() -> Vec<Route> {
     vec![
         Route::get("/livez", Access::Open, "Whether the server answers.", v2::live),
         Route::get("/readyz", Access::Open, "Whether all models are served that are to be.", v2::ready),
-        Route::post("/api/v1/models/{model}/predict", Access::Predict, "Predicts rows.", predict),
+        Route::post("/api/v1/models/{model}/predict", Access::Predict, "Predicts rows.", predict_by),
     ]
+}
+
+/// Predicts rows with one model, whatever the path is.
+pub fn predicting(model: String) -> MethodRouter<Arc<Serving>> {
+    let handler = async move |State(serving): State<Arc<Serving>>, asked: Asking, headers: HeaderMap, body: Body| {
+        predict(serving, &model, asked, headers, body).await
+    };
+    post(handler)
 }
 
 /// Rows that are to be predicted.
@@ -45,23 +55,36 @@ struct Answer {
     predictions: Vec<Value>,
 }
 
-async fn predict(
+/// What the URL says of that.
+type Asking = Result<Query<Asked>, QueryRejection>;
+
+async fn predict_by(
     State(serving): State<Arc<Serving>>,
     Path(model): Path<String>,
-    asked: Result<Query<Asked>, axum::extract::rejection::QueryRejection>,
+    asked: Asking,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Answer>, Problem> {
+    predict(serving, &model, asked, headers, body).await
+}
+
+async fn predict(
+    serving: Arc<Serving>,
+    model: &str,
+    asked: Asking,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Answer>, Problem> {
     let Query(asked) = asked.map_err(|error| Refusal::wrong(error.body_text()))?;
     let (bytes, _share) = body::read(&headers, body, &serving).await?;
-    let served = serving.choose(&model, asked.version.as_deref(), &headers).await?;
+    let served = serving.choose(model, asked.version.as_deref(), &headers).await?;
     let request: Request = body::json(&bytes)?;
     let predictions = served.answer(
         |served| table::of_rows(served, "rows", &request.rows),
         |served, tensors| Ok(table::records(served, &tensors)),
     );
     let predictions = predictions.await?;
-    Ok(Json(Answer { model, version: served.version, predictions }))
+    Ok(Json(Answer { model: model.to_owned(), version: served.version, predictions }))
 }
 
 /// A refusal as the API says it.

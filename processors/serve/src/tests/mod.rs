@@ -3,6 +3,7 @@
 mod errors;
 mod grpc;
 mod infer;
+mod mlflow;
 mod others;
 mod repository;
 mod trials;

@@ -6,12 +6,13 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Access, Route, Serving, VERSION, body, table};
-use crate::refusal::{Reason, Refusal};
+use super::super::{Access, Route, Serving, VERSION, body, table};
+use super::{Failure, text};
+use crate::refusal::Refusal;
 use crate::served::Served;
 
 pub fn routes() -> Vec<Route> {
@@ -29,10 +30,6 @@ async fn ping() -> Response {
 
 async fn version() -> Response {
     text(StatusCode::OK, env!("CARGO_PKG_VERSION").to_owned())
-}
-
-fn text(status: StatusCode, text: String) -> Response {
-    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
 /// Rows that are to be predicted, in one of several forms.
@@ -131,24 +128,4 @@ fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::unsupported(format!("`Content-Type` is `{said}`; what is taken is `application/json`, in UTF-8")))
-}
-
-/// A refusal as MLflow says it.
-struct Failure(Refusal);
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self(refusal)
-    }
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let Refusal { reason, message } = self.0;
-        let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        match reason {
-            Reason::Unsupported => text(status, message),
-            _ => (status, Json(json!({ "error_code": reason.code(), "message": message }))).into_response(),
-        }
-    }
 }

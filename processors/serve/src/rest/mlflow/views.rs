@@ -1,0 +1,71 @@
+//! Models and versions as MLflow's client reads them.
+
+use millstream_core::Result;
+use millstream_models::registry::{Aliases, ModelCard, ModelRegistry, Notes};
+use serde_json::{Value, json};
+
+/// Where the client is to look for the files of a version: at this server.
+pub fn source(model: &str, version: u64) -> String {
+    format!("mlflow-artifacts:/{model}/{version}")
+}
+
+/// A model.
+///
+/// # Errors
+/// If the registry can't be read.
+pub fn model(registry: &ModelRegistry, name: &str) -> Result<Value> {
+    let (latest, aliases, notes) = (registry.latest(name)?, registry.aliases(name)?, registry.notes(name, None)?);
+    let newest = version_of(registry, name, latest, &aliases)?;
+    let named: Vec<_> =
+        aliases.iter().map(|(alias, version)| json!({ "alias": alias, "version": version.to_string() })).collect();
+    Ok(json!({
+        "name": name,
+        // When the first version was published is not asked of the store, since that one may be gone.
+        "creation_timestamp": newest["creation_timestamp"],
+        "last_updated_timestamp": newest["last_updated_timestamp"],
+        "description": notes.description,
+        "latest_versions": [newest],
+        "tags": tags(&notes),
+        "aliases": named,
+    }))
+}
+
+/// A version of a model.
+///
+/// # Errors
+/// If the registry can't be read.
+pub fn version(registry: &ModelRegistry, name: &str, number: u64) -> Result<Value> {
+    version_of(registry, name, number, &registry.aliases(name)?)
+}
+
+/// The same, where the aliases are known.
+///
+/// # Errors
+/// If the registry can't be read.
+pub fn version_of(registry: &ModelRegistry, name: &str, number: u64, aliases: &Aliases) -> Result<Value> {
+    let (card, notes) = (registry.card(name, number)?, registry.notes(name, Some(number))?);
+    let named = aliases.iter().filter(|(_, version)| **version == number).map(|(alias, _)| alias);
+    let published = millis(&card);
+    Ok(json!({
+        "name": name,
+        "version": number.to_string(),
+        "creation_timestamp": published,
+        "last_updated_timestamp": published,
+        "current_stage": "None",
+        "description": notes.description,
+        "source": source(name, number),
+        "run_id": card.run,
+        "status": "READY",
+        "tags": tags(&notes),
+        "aliases": named.collect::<Vec<_>>(),
+    }))
+}
+
+fn tags(notes: &Notes) -> Value {
+    notes.tags.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect()
+}
+
+/// When a version was published, in milliseconds since 1970.
+fn millis(card: &ModelCard) -> i64 {
+    chrono::DateTime::parse_from_rfc3339(&card.created).map_or(0, |time| time.timestamp_millis())
+}
