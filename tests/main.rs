@@ -27,6 +27,7 @@ mod delta;
 mod doors;
 mod endurance;
 mod faults;
+mod function;
 #[cfg(feature = "git")]
 mod git;
 mod hostile;

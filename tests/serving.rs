@@ -14,31 +14,35 @@ use serde_json::{Value, json};
 use crate::daemons::{Daemon, NEW, PATIENCE, learns};
 use crate::millstream::{Running, Workshop};
 
+/// What a process logs.
+pub struct Log(Receiver<String>);
+
 /// `millstream serve`, which listens on a port of its own.
 struct Server {
     running: Running,
-    lines: Receiver<String>,
+    log: Log,
     address: String,
     /// What lets in who says which models are served.
     token: String,
 }
 
 /// A connection to one, which stays open.
-struct Connection {
+pub struct Connection {
     stream: BufReader<TcpStream>,
     address: String,
 }
 
 /// An answer.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: Value,
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: Value,
+    pub text: String,
 }
 
 /// The model `lateness` in a workshop, in several versions.
-fn learned(workshop: &Workshop) {
+pub fn learned(workshop: &Workshop) {
     let flow = workshop.write("learn.toml", &learns(workshop, "rows"));
     let ran = workshop.run(&["run", flow.to_str().unwrap()]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -63,25 +67,13 @@ impl Server {
     fn start_with(workshop: &Workshop, arguments: &[&str], token: String) -> Self {
         let own = ["serve", "--address", "127.0.0.1:0"];
         let mut running = Running::start(&mut workshop.command(&[&own, arguments].concat()));
-        let log = running.take_stderr();
-        let (sender, lines) = channel();
-        std::thread::spawn(move || log.map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut server = Self { running, lines, address: String::new(), token };
-        let line = server.wait_for("serving `");
-        server.address = line.rsplit('`').nth(1).unwrap().to_owned();
-        server
+        let log = Log::of(&mut running);
+        let address = log.address("serving `");
+        Self { running, log, address, token }
     }
 
-    /// Waits until it logs something.
     fn wait_for(&self, text: &str) -> String {
-        let mut seen = Vec::new();
-        loop {
-            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("`{text}` behind {seen:#?}"));
-            if line.contains(text) {
-                return line;
-            }
-            seen.push(line);
-        }
+        self.log.wait_for(text)
     }
 
     fn connect(&self) -> Connection {
@@ -99,22 +91,59 @@ impl Server {
     }
 }
 
+impl Log {
+    pub fn of(running: &mut Running) -> Self {
+        let log = running.take_stderr();
+        let (sender, lines) = channel();
+        std::thread::spawn(move || log.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self(lines)
+    }
+
+    /// Waits until something is logged.
+    pub fn wait_for(&self, text: &str) -> String {
+        let mut seen = Vec::new();
+        loop {
+            let line = self.0.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("`{text}` behind {seen:#?}"));
+            if line.contains(text) {
+                return line;
+            }
+            seen.push(line);
+        }
+    }
+
+    /// The address with which such a line ends.
+    pub fn address(&self, text: &str) -> String {
+        self.wait_for(text).rsplit('`').nth(1).unwrap().to_owned()
+    }
+}
+
 impl Connection {
-    fn to(address: &str) -> Self {
+    pub fn to(address: &str) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream: BufReader::new(stream), address: address.to_owned() }
     }
 
-    fn ask(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
+    pub fn ask(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
         let (host, length) = (&self.address, body.len());
         let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}\r\n{headers}\r\n");
-        self.stream.get_mut().write_all(&[head.as_bytes(), body].concat()).unwrap();
+        self.send(&[head.as_bytes(), body].concat());
         self.answer()
     }
 
-    fn answer(&mut self) -> Answer {
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.get_mut().write_all(bytes).unwrap();
+    }
+
+    /// The next bytes that come.
+    pub fn receive<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.stream.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    pub fn answer(&mut self) -> Answer {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             assert!(self.stream.read_line(&mut head).unwrap() > 0, "the connection has ended: {head}");
@@ -125,26 +154,27 @@ impl Connection {
             head.split("content-length: ").nth(1).map_or(0, |rest| rest.split('\r').next().unwrap().parse().unwrap());
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).unwrap();
-        Answer { status, head, body: serde_json::from_slice(&body).unwrap_or_default() }
+        let text = String::from_utf8_lossy(&body).into_owned();
+        Answer { status, head, body: serde_json::from_slice(&body).unwrap_or_default(), text }
     }
 }
 
 impl Answer {
-    fn is(self, status: u16) -> Self {
+    pub fn is(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self:#?}");
         self
     }
 }
 
-fn rows(x: f64) -> Value {
+pub fn rows(x: f64) -> Value {
     json!({ "rows": [{ "x": x }] })
 }
 
-fn tensors(x: f64) -> Value {
+pub fn tensors(x: f64) -> Value {
     json!({ "inputs": [{ "name": "x", "shape": [1], "datatype": "FP64", "data": [x] }] })
 }
 
-const INFER: &str = "/v2/models/lateness/infer";
+pub const INFER: &str = "/v2/models/lateness/infer";
 const PREDICT: &str = "/api/v1/models/lateness/predict";
 
 #[test]

@@ -12,7 +12,8 @@ use crate::flow_files::{FlowArguments, FlowsArguments};
 use crate::logging::{Level, LogSettings};
 use crate::terminal::say;
 use crate::{
-    audit, check, checkpoints, daemon, logging, lsp, models, new, predict, reference, remote, replay, run, serve, token,
+    audit, check, checkpoints, daemon, function, logging, lsp, models, new, predict, reference, remote, replay, run,
+    serve, token,
 };
 
 /// Streams of Arrow batches through flows that end in models that learn online.
@@ -98,6 +99,15 @@ pub enum Command {
     /// It listens to this machine only, and asks for a token of `millstream token create`, unless it is told otherwise.
     #[command(verbatim_doc_comment)]
     Serve(serve::ServeArguments),
+    /// Answer requests by a model, or by a flow that takes rows by HTTP, as platforms for functions ask of one: OpenFaaS, Knative and their like.
+    ///
+    /// `POST /` has rows predicted; of a flow, each input with HTTP takes what comes at its path, or all of it if it is the only one. `GET /_/health` says
+    /// whether the function is well, `GET /_/ready` whether it takes another request. At SIGTERM it says that it is about to end, answers what has been
+    /// asked, and ends with status 0.
+    ///
+    /// It asks for no token and has no encryption: the platform in front of it does that.
+    #[command(verbatim_doc_comment)]
+    Function(function::FunctionArguments),
     /// Say what a network with `device = "…"` would compute on here: `cpu`, or a CUDA device that works.
     Device {
         /// `auto`, `cpu`, or `cuda:0` for the first CUDA device.
@@ -122,7 +132,7 @@ pub enum Command {
 impl Command {
     /// Carries the command out.
     pub fn execute(self) -> Outcome {
-        if !matches!(self, Self::Daemon(_) | Self::Serve(_)) {
+        if !matches!(self, Self::Daemon(_) | Self::Serve(_) | Self::Function(_)) {
             // What the engine and nodes say beside their results, such as that they wait for somebody.
             logging::start(&LogSettings { level: Level::Warn, ..LogSettings::default() }, false);
         }
@@ -149,6 +159,7 @@ impl Command {
             Self::Operations(command) => remote::operations(command),
             Self::Predict(arguments) => predict::predict(arguments),
             Self::Serve(arguments) => serve::serve(&arguments),
+            Self::Function(arguments) => function::function(&arguments),
             Self::Lsp => lsp::lsp(),
             Self::Device { device } => {
                 say!("{}", device::find(device)?);

@@ -10,6 +10,7 @@ mod console;
 mod daemon;
 mod exit;
 mod flow_files;
+mod function;
 mod interrupts;
 mod logging;
 mod lsp;

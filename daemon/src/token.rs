@@ -71,7 +71,7 @@ pub struct RevokeArguments {
     config: ConfigArguments,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let duration: millstream_core::Duration =
         serde_json::from_value(Json::String(text.to_owned())).map_err(|error| error.to_string())?;
     Ok(duration.0)

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use millstream_core::{
-    ByteSize, Duration, InputPlan, InputSettings, KeptNode, Kind, PlanContext, Problem, Problems, Report, Result,
-    Secret,
+    ByteSize, Duration, HttpEndpoint, InputPlan, InputSettings, KeptNode, Kind, PlanContext, Problem, Problems, Report,
+    Result, Secret,
 };
 use millstream_net::{Clients, ServerTls, Tls};
 use millstream_store::{Files, LocalFiles};
@@ -295,7 +295,10 @@ impl HttpListenInput {
 
 impl InputSettings for HttpListenInput {
     fn plan(&self, context: &PlanContext) -> Result<InputPlan, Problems> {
-        Ok(self.input(context, Arc::new(LocalFiles))?.plan())
+        let endpoint =
+            HttpEndpoint { address: self.check_address()?, path: self.path.clone(), is_encrypted: self.tls.is_some() };
+        let plan = self.input(context, Arc::new(LocalFiles))?.plan();
+        Ok(InputPlan { endpoint: Some(endpoint), ..plan })
     }
 }
 

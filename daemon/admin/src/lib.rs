@@ -5,11 +5,12 @@
 //! * [`logs`]: what was logged lately, and how much is. [`metrics`]: what Prometheus asks for.
 //! * [`problem`]: what an answer says that is no good one.
 //! * [`security`]: who may do what.
-//! * [`server`]: where requests come in. [`serving`]: models that are served, behind the same gate.
+//! * [`server`]: where requests come in. [`serving`]: models that are served, behind the same gate. [`function`]: what platforms for functions ask of one.
 
 pub mod api;
 pub mod console;
 mod dead_letters;
+pub mod function;
 pub mod logs;
 pub mod metrics;
 pub mod problem;

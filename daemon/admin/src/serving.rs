@@ -42,6 +42,20 @@ pub fn router(serving: Arc<Serving>, gate: Arc<Gate>) -> Router {
         .with_state(serving)
 }
 
+/// What answers the requests of a function, behind which there is a platform that knows who asks: rows are predicted by its model at `/`, and the
+/// protocols are where clients look for them. Which models are served can't be changed.
+pub fn router_of_function(serving: Arc<Serving>, model: String) -> Router {
+    let routes = rest::routes().into_iter().filter(|route| route.access != Access::Manage);
+    routes
+        .fold(Router::new(), |router, route| router.route(route.path, route.answering))
+        .route("/", rest::predicting(model))
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(missing)
+        .layer(from_fn(catch_panics))
+        .layer(from_fn(translate))
+        .with_state(serving)
+}
+
 /// Who may use a route. What is predicted is not written down, but which models are served.
 fn rules(gate: &Arc<Gate>, access: Access) -> Rules {
     let (role, audited) = match access {
@@ -70,7 +84,8 @@ async fn wrong_method() -> Response {
 /// Says what was refused before a protocol was asked in the words of that protocol.
 async fn translate(request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let (is_api, is_mlflow) = (path.starts_with(crate::api::PREFIX), path == "/invocations");
+    let is_api = path.starts_with(crate::api::PREFIX);
+    let is_mlflow = path == "/invocations" || path.starts_with("/api/2.0/mlflow");
     let kind = request.headers().get(header::CONTENT_TYPE);
     let is_grpc = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
     let response = next.run(request).await;

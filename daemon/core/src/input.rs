@@ -1,6 +1,7 @@
 //! Inputs: where rows enter a flow.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -59,6 +60,8 @@ pub struct InputPlan {
     pub continues: bool,
     /// Whether it reads the file that is or will be at a path, if it reads files.
     pub reads: Option<Reads>,
+    /// Where rows are sent to it by HTTP, if they are.
+    pub endpoint: Option<HttpEndpoint>,
     /// How many rows there are, if that is known and cheap to know: for the progress bar.
     pub rows: Option<u64>,
     /// What a user may not expect of what it reads: a sentence for each.
@@ -80,11 +83,23 @@ impl InputPlan {
             interleaved: false,
             continues: false,
             reads: None,
+            endpoint: None,
             rows: None,
             warnings: Vec::new(),
             build: Box::new(|| Ok(Box::new(build()?))),
         }
     }
+}
+
+/// Where rows are sent to an input by HTTP, as the bodies of `POST`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpEndpoint {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The path of the URL.
+    pub path: String,
+    /// Whether it speaks HTTP only over TLS.
+    pub is_encrypted: bool,
 }
 
 impl fmt::Debug for InputPlan {

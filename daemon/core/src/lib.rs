@@ -65,7 +65,7 @@ pub use files_read::{FilesRead, read_text};
 pub use floats::{canonical_float, canonical_floats, has_floats};
 pub use held::Held;
 pub use home::{Home, Run};
-pub use input::{Input, InputPlan, InputSettings, Progress, Reads};
+pub use input::{HttpEndpoint, Input, InputPlan, InputSettings, Progress, Reads};
 pub use intake::{GivenRow, Intake, NotTaken};
 pub use join::{join, spawn_beside};
 pub use json::write_json;

@@ -1,6 +1,7 @@
 //! Metrics in the text format of Prometheus, read from the counters when somebody asks: what is gone has none.
 
 mod flows;
+mod function;
 mod nodes;
 mod process;
 mod serving;
@@ -18,6 +19,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::function::Function;
+
 pub use table::{METRICS, Metric, page};
 
 /// What [`text`] is, for the header of an answer.
@@ -28,6 +31,14 @@ pub fn text_of_serving(repository: &Repository) -> String {
     let mut samples = Samples::default();
     process::collect(&mut samples);
     serving::collect(repository, &mut samples);
+    samples.into_text()
+}
+
+/// All metrics of a function and of this process.
+pub fn text_of_function(function: &Function) -> String {
+    let mut samples = Samples::default();
+    process::collect(&mut samples);
+    function::collect(function, &mut samples);
     samples.into_text()
 }
 

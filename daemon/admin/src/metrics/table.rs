@@ -76,6 +76,9 @@ metrics! {
     SERVED_BATCHES = counter("millstream_serve_batches_total", ["model", "version"], "Requests for predictions that were computed; less than that where some were computed together.");
     SERVED_SHADOW_ROWS = counter("millstream_serve_shadow_rows_total", ["model", "version", "result"], "Rows that another version has answered and this one, on trial, has predicted as well: `result` says whether it says the `same`, something `other`, or can't predict them (`fail`).");
     SERVED_SECONDS = counter("millstream_serve_seconds_total", ["model", "version", "stage"], "How long requests took, by `stage`: `queue`, `input`, `infer`, `output`; `request` is all of it, for those that were answered.");
+    FUNCTION_IN_FLIGHT = gauge("http_requests_in_flight", [], "Requests to a function that are being answered; platforms scale it by that.");
+    FUNCTION_REQUESTS = counter("http_requests_total", ["method", "code"], "Requests that a function has answered.");
+    FUNCTION_SECONDS = counter("http_request_seconds_total", [], "How long these took together.");
     MEMORY = gauge("process_resident_memory_bytes", [], "Memory that the process holds in RAM.");
     CPU = counter("process_cpu_seconds_total", [], "How long processors have worked for the process.");
     OPEN_FILES = gauge("process_open_fds", [], "Files, connections and the like that the process has open.");

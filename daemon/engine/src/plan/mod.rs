@@ -32,8 +32,8 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_core::{
-    Batch, Canonical, Collector, Delivery, EventTime, Expression, FilesRead, Input, NodeTypes, Output, PortRole,
-    Processor, Reads, Result, Role, Share, Writes,
+    Batch, Canonical, Collector, Delivery, EventTime, Expression, FilesRead, HttpEndpoint, Input, NodeTypes, Output,
+    PortRole, Processor, Reads, Result, Role, Share, Writes,
 };
 
 pub(crate) use dead_letters::DEAD_LETTERS;
@@ -181,6 +181,8 @@ pub enum PlannedBody {
         gate: usize,
         /// Whether it reads the file at a path.
         reads: Option<Reads>,
+        /// Where rows are sent to it by HTTP, if they are.
+        endpoint: Option<HttpEndpoint>,
         /// Makes the input.
         build: Build<dyn Input>,
     },

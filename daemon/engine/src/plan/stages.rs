@@ -144,6 +144,7 @@ fn planned(file: &FlowFile, wired: &Wired<'_>, draft: Draft, options: &PlanOptio
             event_time: draft.event_time,
             gate: 0,
             reads: plan.reads,
+            endpoint: plan.endpoint,
             build: plan.build,
         },
         NodePlan::Processor(plan) => {

@@ -1,0 +1,65 @@
+//! `millstream function`: a model or a flow as a function, on platforms that start one when it is asked and end it when it is not.
+
+mod flow;
+mod front;
+mod model;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::daemon::ConfigArguments;
+use crate::exit::Outcome;
+use crate::token::duration;
+
+/// What `function` takes.
+#[derive(Clone, Debug, Args)]
+pub struct FunctionArguments {
+    /// A model of the registry, as `serve` takes it (`fraud`, `fraud@challenger`, `fraud/3`), or the file of a flow, `FLOW.toml`, that takes rows by
+    /// HTTP.
+    #[arg(value_name = "MODEL|FLOW")]
+    target: String,
+    /// The port, at all addresses of this machine: the platform says who may reach it. Without it, only this machine is listened to, at port 8080.
+    #[arg(long, value_name = "PORT", env = "PORT")]
+    port: Option<u16>,
+    /// Where it listens, instead. Port 0 is any that is free.
+    #[arg(long, value_name = "HOST:PORT")]
+    address: Option<SocketAddr>,
+    /// The port of `GET /metrics`, by the names of OpenFaaS. Without it, there are none.
+    #[arg(long, value_name = "PORT", env = "metrics_port")]
+    metrics_port: Option<u16>,
+    /// How many requests are answered at a time; others get 429. 0 is any number.
+    #[arg(long, value_name = "N", env = "max_inflight", default_value_t = 0)]
+    max_inflight: usize,
+    /// How long the platform may take to notice that the function is about to end: so long it still takes requests.
+    #[arg(long, value_name = "TIME", env = "healthcheck_interval", default_value = "0s", value_parser = seconds)]
+    healthcheck_interval: Duration,
+    /// How long it answers, when it is to end, what was asked before.
+    #[arg(long, value_name = "TIME", env = "write_timeout", default_value = "30s", value_parser = seconds)]
+    write_timeout: Duration,
+    /// The registry of the model: a folder, or `s3://BUCKET/PREFIX`. By default that of the settings, which is `models`.
+    #[arg(long, value_name = "PATH")]
+    registry: Option<String>,
+    /// Keep the state of the flow in DIR/FLOW, as `run` does. Without it, the flow begins from scratch whenever the function is started.
+    #[arg(long, value_name = "DIR")]
+    state: Option<String>,
+    /// Change a setting of the flow: `input.payments.path=/score`.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    sets: Vec<String>,
+    /// The settings: `[serve]` has those of answering by a model, `[log]` what is logged.
+    #[command(flatten)]
+    config: ConfigArguments,
+}
+
+/// A length of time, which platforms write as a number of seconds at times.
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse().map(Duration::from_secs).or_else(|_| duration(text))
+}
+
+/// `millstream function`
+pub fn function(arguments: &FunctionArguments) -> Outcome {
+    let is_flow = Path::new(&arguments.target).extension().is_some_and(|ending| ending == "toml");
+    if is_flow { flow::run(arguments) } else { model::run(arguments) }
+}
