@@ -107,7 +107,7 @@ fn models_of_a_daemon_and_of_a_registry_are_steered_alike() {
         (["notes", "lateness", "--json"], json!({"description": "Tells late trains.", "tags": {}})),
         (["notes", "lateness@champion", "--json"], json!({"description": "", "tags": {"kept": ""}})),
     ] {
-        places.iter().for_each(|place| assert_eq!(lines(&run(&command, place)), [notes.clone()]));
+        places.iter().for_each(|place| assert_eq!(lines(&run(&command, place)), std::slice::from_ref(&notes)));
     }
     assert_eq!(run(&["promote", "lateness", "2"], places[1]), "lateness@champion is now lateness/2\n");
     assert!(run(&["show", "lateness"], places[0]).contains("\"version\": 2"));

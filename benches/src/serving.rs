@@ -35,6 +35,9 @@ const ROWS: usize = 1024;
 /// How many requests a second a flow is asked, and by how many clients.
 const ASKED: (u32, u32) = (1000, 16);
 
+/// How often a function is started.
+const STARTS: u32 = 20;
+
 /// How often the alias moves.
 const MOVES: u32 = 10;
 
@@ -60,6 +63,7 @@ pub fn run() -> Result<Vec<Measurement>> {
         in_a_second(&server.address, &request(&server.address, &json_of(1)))?
     };
     let slowest = asked(&folder)?;
+    let cold = cold_start(&folder)?;
     let name = |what: &str| format!("serving: {what}");
     Ok(vec![
         Measurement::new(
@@ -77,6 +81,12 @@ pub fn run() -> Result<Vec<Measurement>> {
             "ms",
             slowest * 1000.0,
             Goal::AtMost(10.0),
+        ),
+        Measurement::new(
+            name("`millstream function`, from its start to the first answer"),
+            "ms",
+            cold * 1000.0,
+            Goal::AtMost(100.0),
         ),
     ])
 }
@@ -242,6 +252,24 @@ fn ask_until(address: &str, request: &[u8], is_over: &AtomicBool) -> Result<()> 
         read_answer(&mut stream)?;
     }
     Ok(())
+}
+
+/// How long a model takes as a function from its start to the first answer, on average, in seconds.
+fn cold_start(folder: &Path) -> Result<f64> {
+    let took: Result<Duration> = (0..STARTS).map(|_| start_and_ask(folder)).sum();
+    Ok(took?.as_secs_f64() / f64::from(STARTS))
+}
+
+fn start_and_ask(folder: &Path) -> Result<Duration> {
+    let (address, start) = (free_address()?, Instant::now());
+    let mut command = millstream(folder)?;
+    let child = command.args(["function", "numbers", "--address", &address]).stderr(Stdio::null()).spawn();
+    let server = Server { child: child.doing(|| "starting the program")?, address };
+    let request = request(&server.address, &json_of(1));
+    let mut stream = BufReader::new(connect(&server.address)?);
+    stream.get_mut().write_all(&request)?;
+    read_answer(&mut stream)?;
+    Ok(start.elapsed())
 }
 
 /// Lets a version be the champion, and waits until those who serve have looked.
