@@ -99,6 +99,13 @@ impl Browser {
         self.order("/execute/async", &json!({ "script": body, "args": [] }))
     }
 
+    /// How much memory the script of the page takes once what it needs no more is gone, in bytes.
+    pub fn heap(&self) -> u64 {
+        let ask = |command: &str| self.order("/goog/cdp/execute", &json!({ "cmd": command, "params": {} }));
+        ask("HeapProfiler.collectGarbage");
+        ask("Runtime.getHeapUsage")["usedSize"].as_u64().unwrap()
+    }
+
     /// What is seen, as PNG.
     pub fn screenshot(&self) -> Vec<u8> {
         let picture = self.get(&format!("{}/screenshot", self.session));

@@ -19,8 +19,8 @@ fn makes_up(rate: u64, column: &str) -> String {
 }
 
 /// A person before a browser.
-struct Person {
-    browser: Browser,
+pub struct Person {
+    pub browser: Browser,
     /// A token of an administrator.
     token: String,
     /// What finds out for whom a page is hard to use.
@@ -29,26 +29,26 @@ struct Person {
 
 impl Person {
     /// One before a screen, or a phone.
-    fn new(Site { services, token, .. }: &Site, phone: bool) -> Self {
+    pub fn new(Site { services, token, .. }: &Site, phone: bool) -> Self {
         let browser = Browser::open(services, phone);
         Self { browser, token: token.clone(), axe: std::fs::read_to_string(services.get("AXE")).unwrap() }
     }
 
-    fn find(&self, css: &str) -> Element<'_> {
+    pub fn find(&self, css: &str) -> Element<'_> {
         self.browser.find(css)
     }
 
-    fn click(&self, css: &str) {
+    pub fn click(&self, css: &str) {
         self.find(css).click();
     }
 
     /// Presses the button that is called so.
-    fn press(&self, name: &str) {
+    pub fn press(&self, name: &str) {
         self.browser.button(name).click();
     }
 
     /// Waits until the text of the page is as it is to be there, and returns it.
-    fn until(&self, css: &str, is: impl Fn(&str) -> bool) -> String {
+    pub fn until(&self, css: &str, is: impl Fn(&str) -> bool) -> String {
         let begin = Instant::now();
         loop {
             // What is drawn anew while it is read is read again.
@@ -69,7 +69,7 @@ impl Person {
         self.browser.go(&format!("http://{}/{hash}", daemon.address));
     }
 
-    fn log_in(&self, daemon: &Daemon) {
+    pub fn log_in(&self, daemon: &Daemon) {
         self.go(daemon, "");
         self.find("#token").type_in(&format!("{}{}", self.token, key::ENTER));
     }
@@ -103,15 +103,15 @@ impl Person {
 }
 
 /// Where a browser and a daemon meet.
-struct Site {
+pub struct Site {
     services: Services,
-    workshop: Workshop,
+    pub workshop: Workshop,
     token: String,
 }
 
 impl Site {
     /// None where tests are to do without a person.
-    fn new() -> Option<Self> {
+    pub fn new() -> Option<Self> {
         let services = Services::start(&["chromium"])?;
         let workshop = Workshop::new();
         workshop.write("flows/made_up.toml", &makes_up(2000, "id"));

@@ -1,4 +1,4 @@
-//! A flow that follows a growing file for minutes, learns from it and predicts, without growing itself.
+//! A flow that follows a growing file for minutes, learns from it and predicts, without growing itself; and a tab of the console that looks at a flow.
 //!
 //! Run by `tests/run --nightly`. `MILLSTREAM_ENDURANCE_S=60 cargo test endurance -- --ignored --nocapture` tries it for a
 //! minute.
@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::console::{Person, Site};
+use crate::daemons::Daemon;
 use crate::millstream::{Running, Workshop};
 
 /// How many MiB the resident memory may be above what it was when it had settled.
@@ -76,6 +78,29 @@ const FOLLOWER: &str = r#"
     from = "known.unmatched"
 "#;
 
+/// As fast as it can be, which a tab looks at.
+const FAST: &str = r#"
+    [input.rows]
+    type = "generate"
+    rate = "2000000/s"
+    columns = { id = "row", text = "md5(CAST(row AS text))" }
+    [processor.doubled]
+    type = "sql"
+    from = "rows"
+    query = "SELECT 2 * id AS id, text FROM rows"
+    [output.gone]
+    type = "drop"
+    from = "doubled"
+"#;
+
+/// How much the heap of a tab may grow: rows and rates of the last minutes are kept to be drawn.
+const TAB_MAY_GROW: f64 = 4.0;
+
+/// For how long it is watched, in seconds.
+fn seconds() -> u64 {
+    std::env::var("MILLSTREAM_ENDURANCE_S").map_or(600, |seconds| seconds.parse().unwrap())
+}
+
 /// The resident memory of a process, in MiB.
 fn resident(process: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
@@ -83,12 +108,12 @@ fn resident(process: u32) -> f64 {
     line.trim().trim_end_matches("kB").trim().parse::<f64>().unwrap() / 1024.0
 }
 
-/// The resident memory, once a second.
-fn watch(process: u32, duration: Duration) -> Vec<f64> {
+/// What is measured once a second.
+fn watch(seconds: u64, measure: impl Fn() -> f64) -> Vec<f64> {
     let started = Instant::now();
     let mut samples = Vec::new();
-    while started.elapsed() < duration {
-        samples.push(resident(process));
+    while started.elapsed() < Duration::from_secs(seconds) {
+        samples.push(measure());
         std::thread::sleep(Duration::from_secs(1));
     }
     samples
@@ -107,7 +132,7 @@ fn rows(summary: &Value, node: &str, port: &str) -> u64 {
 #[test]
 #[ignore = "takes 10 minutes; `tests/run --nightly` runs it"]
 fn memory_stays_flat_while_a_flow_follows_learns_and_predicts() {
-    let seconds = std::env::var("MILLSTREAM_ENDURANCE_S").map_or(600, |seconds| seconds.parse().unwrap());
+    let seconds = seconds();
     let workshop = Workshop::new();
     let (writer_flow, follower_flow) =
         (workshop.write("writer.toml", WRITER), workshop.write("follower.toml", FOLLOWER));
@@ -117,7 +142,8 @@ fn memory_stays_flat_while_a_flow_follows_learns_and_predicts() {
     let mut follower = workshop.command(&["run", "--json", follower_flow.to_str().unwrap()]);
     let mut follower = Running::start(follower.stdout(Stdio::piped()));
 
-    let samples = watch(follower.id(), Duration::from_secs(seconds));
+    let process = follower.id();
+    let samples = watch(seconds, || resident(process));
     writer.stop();
     let summary = follower.stop().json();
 
@@ -135,4 +161,26 @@ fn memory_stays_flat_while_a_flow_follows_learns_and_predicts() {
     assert!(predicted as f64 > 0.5 * asked as f64, "{predicted} of {asked} rows were predicted");
     let metrics = &summary["models"]["fraud"]["metrics"];
     assert!(metrics["auc"].as_f64().unwrap() > 0.6, "{metrics}");
+}
+
+#[test]
+#[ignore = "takes 10 minutes and a browser; `tests/run --nightly` runs it"]
+fn a_tab_stays_small_while_it_looks_at_a_flow_at_full_speed() {
+    let Some(site) = Site::new() else { return };
+    site.workshop.write("flows/made_up.toml", FAST);
+    let daemon = Daemon::start(&site.workshop);
+    let person = Person::new(&site, false);
+    person.log_in(&daemon);
+    person.until("tbody tr", |text| text.contains("running") && text.contains(" /s"));
+    person.click("tbody a[href='#/flows/made_up']");
+    person.click("[data-node=doubled]");
+    person.press("Look at rows");
+    person.until(".tap tbody tr", |text| text.lines().count() > 3);
+
+    let samples = watch(seconds(), || person.browser.heap() as f64 / f64::from(1 << 20));
+    let (settled, end) = (most(&samples, 0.1, 0.2), most(&samples, 0.9, 1.0));
+    eprintln!("a tab has {settled:.1} MiB after a fifth of {} s, {end:.1} MiB at the end", seconds());
+    assert!(end - settled <= TAB_MAY_GROW, "the heap of a tab grew from {settled:.1} to {end:.1} MiB");
+    person.until(".tap tbody tr", |text| text.lines().count() > 3);
+    daemon.stop();
 }
