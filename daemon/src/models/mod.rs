@@ -2,11 +2,14 @@
 
 mod notes;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use millstream_core::{Error, Result, ResultExt as _};
-use millstream_models::registry::{Aliases, CHAMPION, ModelCard, ModelReference, ModelRegistry, Notes, Selector};
+use millstream_models::Model;
+use millstream_models::registry::{
+    Aliases, CHAMPION, ModelCard, ModelReference, ModelRegistry, Notes, Resolved, Selector,
+};
 use serde_json::{Value as Json, json};
 
 use crate::exit::{CommandError, Exit, Outcome};
@@ -31,6 +34,8 @@ pub enum ModelsCommand {
     Show(OneVersion),
     /// Show which rows a version has learned from, as JSON: how far each input had been read.
     Lineage(OneVersion),
+    /// Write a version as a file that the programs of others predict by: `millstream models export fraud@champion --output fraud.onnx`.
+    Export(ExportArguments),
     /// Point an alias at a version: `millstream models alias fraud champion 3`.
     Alias {
         /// The model.
@@ -81,6 +86,29 @@ pub struct OneVersion {
     /// Whose models.
     #[command(flatten)]
     models: ModelsArguments,
+}
+
+/// What `models export` takes.
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// `fraud` (its champion), `fraud@champion`, `fraud@latest` or `fraud/3`.
+    model: String,
+    /// The format.
+    #[arg(long, value_enum, default_value = "onnx")]
+    format: Format,
+    /// The file.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Where the model is kept.
+    #[command(flatten)]
+    registry: RegistryArguments,
+}
+
+/// The formats of the programs of others.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// That of ONNX, which onnxruntime reads.
+    Onnx,
 }
 
 /// Whose models are meant.
@@ -157,6 +185,7 @@ pub fn models(command: ModelsCommand) -> Outcome {
             }
             show(&lineage, models.remote.json())?;
         }
+        ModelsCommand::Export(asked) => export(&asked)?,
         ModelsCommand::Alias { model, alias, version, models } => set_alias(&models, &model, &alias, version)?,
         ModelsCommand::Promote { model, version, models } => set_alias(&models, &model, CHAMPION, version)?,
         ModelsCommand::Describe(describe) => notes::describe(&describe)?,
@@ -339,6 +368,18 @@ fn show(json: &Json, as_line: bool) -> Result<()> {
     } else {
         say!("{}", serde_json::to_string_pretty(json).doing(|| "writing JSON")?);
     }
+    Ok(())
+}
+
+/// `millstream models export`
+fn export(asked: &ExportArguments) -> Result<()> {
+    let Resolved { version, bytes, card } = asked.registry.open()?.resolve(&asked.model)?;
+    let name = format!("{}/{version}", card.model);
+    let Format::Onnx = asked.format;
+    let written = Model::load(&bytes).and_then(|model| model.to_onnx(card.properties()));
+    let written = written.doing(|| format!("writing `{name}` as ONNX"))?;
+    std::fs::write(&asked.output, written).doing(|| format!("writing `{}`", asked.output.display()))?;
+    say!("`{}` predicts as {name} does", asked.output.display());
     Ok(())
 }
 

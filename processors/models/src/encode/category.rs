@@ -5,6 +5,7 @@ use millstream_core::{Error, Result};
 use twox_hash::XxHash3_64;
 
 use super::{Encoder, Feature};
+use crate::onnx::{Attribute, ElementType, Graph, Slots, Value};
 use crate::tensors::Tensors;
 
 /// The encoder of one column of categories. Costs the same for every row, however many slots there are.
@@ -65,14 +66,60 @@ impl Category {
         (known as u32).min(self.slots - 1)
     }
 
+    /// The known values in the order of their slots.
+    fn values(&self) -> Option<Vec<&str>> {
+        let mut values: Vec<_> = self.known.as_ref()?.iter().collect();
+        values.sort_unstable_by_key(|(_, slot)| **slot);
+        Some(values.into_iter().map(|(value, _)| value.as_ref()).collect())
+    }
+
+    /// Adds the encoding of a column of tensors to a graph.
+    ///
+    /// # Errors
+    /// If slots are hashed.
+    pub fn to_onnx(&self, column: &Value, element: ElementType, graph: &mut Graph) -> Result<Slots> {
+        let Some(values) = self.values() else {
+            let problem = format!("feature `{}` is encoded by `hash`, which ONNX has no operator for", self.column);
+            return Err(Error::new(format!("{problem}; `one_hot` can be written")));
+        };
+        let (slots, others) = ((0..values.len() as i64).collect(), self.next(values.len()));
+        let slots = ("values_int64s", Attribute::Ints(slots));
+        let others_slot = ("default_int64", Attribute::Int(others.into()));
+        let slot = if values.is_empty() {
+            let none = graph.ints(&[0]);
+            let shape = graph.add("Shape", &[column]);
+            graph.add("Expand", &[&none, &shape])
+        } else if element == ElementType::String {
+            let keys = values.iter().map(|value| (*value).to_owned()).collect();
+            graph.add_ml("LabelEncoder", &[column], [("keys_strings", Attribute::Texts(keys)), slots, others_slot])
+        } else {
+            let keys = values.iter().map(|value| self.whole(value)).collect::<Result<_>>()?;
+            let whole = graph.cast(column, ElementType::Int64);
+            graph.add_ml("LabelEncoder", &[&whole], [("keys_int64s", Attribute::Ints(keys)), slots, others_slot])
+        };
+        Ok(Slots { slot, first: self.first as usize, used: others as usize + 1 })
+    }
+
+    /// A known value of a column of whole numbers, or of yes and no.
+    fn whole(&self, value: &str) -> Result<i64> {
+        match value {
+            "false" => Ok(0),
+            "true" => Ok(1),
+            number => number.parse().map_err(|_| {
+                Error::new(format!(
+                    "feature `{}` has had the value `{number}`, which has no place in 64 bits",
+                    self.column
+                ))
+            }),
+        }
+    }
+
     /// Writes the known values in the order of their slots: their text one after the other, and where each ends.
     pub fn save(&self, tensors: &mut Tensors) {
-        let Some(known) = &self.known else { return };
-        let mut values: Vec<_> = known.iter().collect();
-        values.sort_unstable_by_key(|(_, slot)| **slot);
+        let Some(values) = self.values() else { return };
         let mut text = Vec::new();
         let mut ends = Vec::new();
-        for (value, _) in values {
+        for value in values {
             text.extend_from_slice(value.as_bytes());
             ends.push(text.len() as u64);
         }

@@ -9,7 +9,8 @@ mod settings;
 mod statistics;
 mod tile;
 
-use millstream_core::Result;
+use arrow::datatypes::DataType;
+use millstream_core::{ColumnType, Result};
 
 pub(crate) use category::Category;
 pub use rows::{LARGEST, column, is_usable};
@@ -18,6 +19,7 @@ pub use settings::{Encoder, Feature, Missing};
 pub(crate) use statistics::Statistics;
 pub(crate) use tile::{TILE_ROWS, Tile};
 
+use crate::onnx::{ElementType, Encoded, Graph, Value};
 use crate::tensors::Tensors;
 
 /// The encoders of all features.
@@ -99,6 +101,27 @@ impl Encoders {
         }
     }
 
+    /// Adds the encoding of rows to a graph, by what was learned so far: an input for each feature, and what estimators compute with.
+    ///
+    /// # Errors
+    /// If ONNX has no operator for an encoder.
+    pub fn to_onnx(&self, features: &[Feature], graph: &mut Graph) -> Result<Encoded> {
+        let mut numbers = Vec::new();
+        let mut categories = Vec::with_capacity(self.categories.len());
+        for feature in features {
+            let element = element_type(feature);
+            let input = graph.input(&feature.name, element);
+            if feature.encoder.is_number() {
+                numbers.push(graph.cast(&input, ElementType::Double));
+            } else {
+                categories.push(self.categories[categories.len()].to_onnx(&input, element, graph)?);
+            }
+        }
+        let numbers: Vec<&Value> = numbers.iter().collect();
+        let numbers = if numbers.is_empty() { None } else { Some(graph.side_by_side(&numbers)) };
+        Ok(Encoded { numbers: numbers.map(|numbers| self.statistics.to_onnx(&numbers, graph)), categories })
+    }
+
     /// Writes what was learned.
     pub fn save(&self, tensors: &mut Tensors) {
         self.statistics.save(tensors);
@@ -109,5 +132,23 @@ impl Encoders {
     pub fn load(&mut self, tensors: &Tensors) -> Result<()> {
         self.statistics.load(tensors)?;
         self.categories.iter_mut().try_for_each(|category| category.load(tensors))
+    }
+}
+
+/// The type of the tensors that a feature comes in.
+fn element_type(feature: &Feature) -> ElementType {
+    match ColumnType::parse(&feature.type_name).map(|column| column.data_type) {
+        Ok(DataType::Utf8) => ElementType::String,
+        Ok(DataType::Boolean) => ElementType::Bool,
+        Ok(DataType::Int8) => ElementType::Int8,
+        Ok(DataType::Int16) => ElementType::Int16,
+        Ok(DataType::Int32) => ElementType::Int32,
+        Ok(DataType::Int64) => ElementType::Int64,
+        Ok(DataType::UInt8) => ElementType::Uint8,
+        Ok(DataType::UInt16) => ElementType::Uint16,
+        Ok(DataType::UInt32) => ElementType::Uint32,
+        Ok(DataType::UInt64) => ElementType::Uint64,
+        Ok(DataType::Float32) => ElementType::Float,
+        _ => ElementType::Double,
     }
 }

@@ -9,6 +9,7 @@ use std::hint::black_box;
 use millstream_core::Result;
 
 use super::Missing;
+use crate::onnx::{Graph, Value};
 use crate::tensors::Tensors;
 use crate::vector::{LANES, padded};
 
@@ -133,6 +134,23 @@ impl Statistics {
                 *into = lanes.encode(&x);
             }
         }
+    }
+
+    /// Adds the encoding of numbers, a column each, to a graph.
+    pub fn to_onnx(&self, numbers: &Value, graph: &mut Graph) -> Value {
+        let mut constant = |of: fn(&Lanes) -> &[f64; LANES]| {
+            let values: Vec<f64> = self.lanes.iter().flat_map(of).copied().take(self.numbers).collect();
+            graph.doubles(&[1, self.numbers], &values)
+        };
+        let (mean, centre, scale) =
+            (constant(|lanes| &lanes.mean), constant(|lanes| &lanes.centre), constant(|lanes| &lanes.scale));
+        let mut encoded = numbers.clone();
+        if !self.complete {
+            let is_missing = graph.add("IsNaN", &[&encoded]);
+            encoded = graph.add("Where", &[&is_missing, &mean, &encoded]);
+        }
+        encoded = graph.add("Sub", &[&encoded, &centre]);
+        graph.add("Mul", &[&encoded, &scale])
     }
 
     pub fn save(&self, tensors: &mut Tensors) {

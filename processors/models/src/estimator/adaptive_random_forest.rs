@@ -148,6 +148,7 @@ impl AdaptiveRandomForest {
 impl Kind for AdaptiveRandomForest {
     const NAME: &'static str = "adaptive_random_forest";
     const EXAMPLE: &'static str = "n_models = 5\nseed = 7\nmax_memory = \"20MiB\"";
+    const EXPORTS: bool = true;
 }
 
 impl Settings for AdaptiveRandomForest {

@@ -145,6 +145,7 @@ impl AdaptiveRandomForestRegressor {
 impl Kind for AdaptiveRandomForestRegressor {
     const NAME: &'static str = "adaptive_random_forest_regressor";
     const EXAMPLE: &'static str = "n_models = 5\nseed = 7\nmax_memory = \"20MiB\"";
+    const EXPORTS: bool = true;
 }
 
 impl Settings for AdaptiveRandomForestRegressor {

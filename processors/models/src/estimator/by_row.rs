@@ -2,10 +2,11 @@
 
 use std::fmt::Debug;
 
-use millstream_core::Result;
+use millstream_core::{Error, Result};
 
 use super::{Estimator, Predict, Row, Step};
 use crate::encode::{TILE_ROWS, Tile};
+use crate::onnx::{Encoded, Graph, Value};
 use crate::simd::{self, Work};
 use crate::tensors::Tensors;
 
@@ -32,6 +33,11 @@ pub(crate) trait ByRow: Clone + Debug + Send + Sync + 'static {
 
     /// Reads what was learned into a new estimator.
     fn load(&mut self, tensors: &Tensors) -> Result<()>;
+
+    /// Adds to a graph what predicts encoded rows as it does.
+    fn to_onnx(&self, _graph: &mut Graph, _row: &Encoded) -> Result<Value> {
+        Err(Error::new("ONNX has no operators for it"))
+    }
 }
 
 impl<E: ByRow> Estimator for E {
@@ -55,6 +61,10 @@ impl<E: ByRow> Estimator for E {
 
     fn load(&mut self, tensors: &Tensors) -> Result<()> {
         ByRow::load(self, tensors)
+    }
+
+    fn to_onnx(&self, graph: &mut Graph, row: &Encoded) -> Result<Value> {
+        ByRow::to_onnx(self, graph, row)
     }
 
     fn another(&self) -> Box<dyn Estimator> {

@@ -9,6 +9,7 @@ use super::tree::{ClassRules, Classes, Growth, LeafPrediction, Learned, Tree};
 use super::{ByRow, Estimator, Gives, Kind, Labels, Lesson, Row, Settings, Shape, Takes};
 use crate::encode::Feature;
 use crate::label::Class;
+use crate::onnx::{Encoded, Graph, Value};
 use crate::tensors::Tensors;
 
 /// Two or more classes: a decision tree that grows while rows come (Domingos & Hulten, "Mining high-speed data streams", 2000). A leaf is split when
@@ -111,6 +112,7 @@ impl HoeffdingTree {
 impl Kind for HoeffdingTree {
     const NAME: &'static str = "hoeffding_tree";
     const EXAMPLE: &'static str = "grace_period = 100\nmax_memory = \"10MiB\"";
+    const EXPORTS: bool = true;
 }
 
 impl Settings for HoeffdingTree {
@@ -210,6 +212,11 @@ impl ByRow for OneTree {
 
     fn save(&self, tensors: &mut Tensors) {
         self.0.save("estimator", tensors);
+    }
+
+    fn to_onnx(&self, graph: &mut Graph, row: &Encoded) -> Result<Value> {
+        let predicted = self.0.to_onnx(graph, row)?;
+        Ok(if ByRow::outputs(self) == 1 { graph.column(&predicted, 1) } else { predicted })
     }
 
     fn load(&mut self, tensors: &Tensors) -> Result<()> {

@@ -10,6 +10,7 @@ use super::tree::{AmountRules, Amounts, Growth, LeafModel, Learned, Tree};
 use super::{ByRow, Estimator, Gives, Kind, Labels, Lesson, Row, Settings, Shape, Takes};
 use crate::encode::Feature;
 use crate::label::Class;
+use crate::onnx::{Encoded, Graph, Value};
 use crate::tensors::Tensors;
 
 /// A number: a decision tree that grows while rows come, as `hoeffding_tree` does, but that a split is good which takes much of the variance away
@@ -116,6 +117,7 @@ impl HoeffdingTreeRegressor {
 impl Kind for HoeffdingTreeRegressor {
     const NAME: &'static str = "hoeffding_tree_regressor";
     const EXAMPLE: &'static str = "grace_period = 100\nmax_memory = \"10MiB\"";
+    const EXPORTS: bool = true;
 }
 
 impl Settings for HoeffdingTreeRegressor {
@@ -196,6 +198,10 @@ impl ByRow for OneTree {
 
     fn save(&self, tensors: &mut Tensors) {
         self.0.save("estimator", tensors);
+    }
+
+    fn to_onnx(&self, graph: &mut Graph, row: &Encoded) -> Result<Value> {
+        self.0.to_onnx(graph, row)
     }
 
     fn load(&mut self, tensors: &Tensors) -> Result<()> {

@@ -4,13 +4,14 @@
 //! batches of one row: the nearest centre moves towards the row by one by how many rows it has had. The first centres
 //! are the first rows that differ, so that nothing is drawn by chance.
 
-use millstream_core::{Problem, Result};
+use millstream_core::{Error, Problem, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ByRow, Estimator, Gives, Kind, Labels, Lesson, PredictedColumn, Row, Settings, Shape, Takes};
 use crate::encode::Feature;
 use crate::label::Class;
+use crate::onnx::{Attribute, ElementType, Encoded, Graph, Value};
 use crate::tensors::Tensors;
 use crate::vector::squared_distance;
 
@@ -47,6 +48,7 @@ const COLUMNS: &[PredictedColumn] = &[
 impl Kind for KMeans {
     const NAME: &'static str = "k_means";
     const EXAMPLE: &'static str = "clusters = 3";
+    const EXPORTS: bool = true;
 }
 
 impl Settings for KMeans {
@@ -222,6 +224,38 @@ impl ByRow for Clusters {
         tensors.put_f64("estimator.weights", &[count], &self.weights);
         tensors.put_f64("estimator.numbers", &[count, numbers], &centres);
         tensors.put_f64("estimator.slots", &[count, slots], &self.slots);
+    }
+
+    fn to_onnx(&self, graph: &mut Graph, row: &Encoded) -> Result<Value> {
+        let (made, Shape { numbers: count, slots, .. }) = (self.made, self.shape);
+        if made == 0 {
+            return Err(Error::new("it has no clusters yet"));
+        }
+        // As in `nearest`: a one in a slot lies `1 - share` from the centre, and its square is counted in `squares` as that of 0.
+        let ones = |slot: usize| (0..made).map(move |centre| 1.0 - 2.0 * self.slots_of(centre)[slot]);
+        let table: Vec<f64> = (0..slots).flat_map(ones).collect();
+        let mut squares = graph.doubles(&[1, made], &self.squares[..made]);
+        for category in &row.categories {
+            let found = category.look_up(graph, &table, made);
+            squares = graph.add("Add", &[&found, &squares]);
+        }
+        let none = graph.doubles(&[], &[0.0]);
+        squares = graph.add("Max", &[&squares, &none]);
+        if let Some(numbers) = &row.numbers {
+            let centres: Vec<f64> =
+                (0..made).flat_map(|centre| self.numbers_of(centre)[..count].iter().copied()).collect();
+            let centres = graph.doubles(&[1, made, count], &centres);
+            let numbers = graph.unsqueeze(numbers, 1);
+            let off = graph.add("Sub", &[&numbers, &centres]);
+            let off = graph.add("Mul", &[&off, &off]);
+            let off = graph.sum(&off, 2, false);
+            squares = graph.add("Add", &[&off, &squares]);
+        }
+        let nearest = graph.add_with("ArgMin", &[&squares], [("axis", Attribute::Int(1))]);
+        let nearest = graph.cast(&nearest, ElementType::Double);
+        let least = graph.add_with("ReduceMin", &[&squares], [("axes", Attribute::Ints(vec![1]))]);
+        let distance = graph.add("Sqrt", &[&least]);
+        Ok(graph.side_by_side(&[&nearest, &distance]))
     }
 
     fn load(&mut self, tensors: &Tensors) -> Result<()> {

@@ -132,6 +132,7 @@ impl LeveragingBagging {
 impl Kind for LeveragingBagging {
     const NAME: &'static str = "leveraging_bagging";
     const EXAMPLE: &'static str = "n_models = 5\nseed = 7\nmax_memory = \"20MiB\"";
+    const EXPORTS: bool = true;
 }
 
 impl Settings for LeveragingBagging {

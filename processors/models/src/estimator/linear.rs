@@ -6,6 +6,7 @@
 use millstream_core::Result;
 
 use super::{ByRow, Lesson, Row, Shape};
+use crate::onnx::{Encoded, Graph, Value, WeightedSums};
 use crate::tensors::Tensors;
 use crate::vector::{descend, dot, exp};
 
@@ -141,6 +142,16 @@ impl ByRow for Linear {
         tensors.put_f64("estimator.weights", &[self.numbers], &self.weights[..self.numbers]);
         tensors.put_f64("estimator.slots", &[self.slots.len()], &self.slots);
         tensors.put_f64("estimator.intercept", &[1], &[self.intercept]);
+    }
+
+    fn to_onnx(&self, graph: &mut Graph, row: &Encoded) -> Result<Value> {
+        let sums = WeightedSums {
+            weights: vec![self.weights[..self.numbers].to_vec()],
+            slots: self.slots.clone(),
+            intercepts: vec![self.intercept],
+        };
+        let sum = sums.of(row, graph);
+        Ok(if self.loss == Loss::Log { graph.add("Sigmoid", &[&sum]) } else { sum })
     }
 
     fn load(&mut self, tensors: &Tensors) -> Result<()> {

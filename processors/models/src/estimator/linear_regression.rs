@@ -27,6 +27,7 @@ pub(super) struct LinearRegression {
 impl Kind for LinearRegression {
     const NAME: &'static str = "linear_regression";
     const EXAMPLE: &'static str = "learning_rate = 0.05\nl2 = 0.001";
+    const EXPORTS: bool = true;
 }
 
 impl Settings for LinearRegression {

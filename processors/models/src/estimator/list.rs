@@ -49,6 +49,8 @@ pub struct EstimatorKind {
     pub name: &'static str,
     /// The body of its table without `type`, as TOML.
     pub example: &'static str,
+    /// Whether models of it can be written as ONNX.
+    pub exports: bool,
     schema: fn(&mut SchemaGenerator) -> Schema,
     parse: fn(Value) -> Result<EstimatorSettings, Problem>,
 }
@@ -58,6 +60,7 @@ impl EstimatorKind {
         Self {
             name: T::NAME,
             example: T::EXAMPLE,
+            exports: T::EXPORTS,
             schema: T::json_schema,
             parse: |table| parse_settings::<T>(table).map(EstimatorSettings::new),
         }

@@ -32,6 +32,7 @@ pub(super) struct LogisticRegression {
 impl Kind for LogisticRegression {
     const NAME: &'static str = "logistic_regression";
     const EXAMPLE: &'static str = "learning_rate = 0.05\nl2 = 0.001";
+    const EXPORTS: bool = true;
 }
 
 impl Settings for LogisticRegression {

@@ -36,7 +36,7 @@ mod z_score;
 
 use std::fmt::Debug;
 
-use millstream_core::{Problem, Result};
+use millstream_core::{Error, Problem, Result};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -54,6 +54,7 @@ use shape::ends_of_categories;
 use crate::device::OpenDevice;
 use crate::encode::{Feature, LARGEST, Row};
 use crate::label::Class;
+use crate::onnx::{Encoded, Graph, Value};
 use crate::tensors::Tensors;
 
 /// The settings of an estimator. The struct is the one source of parser, checks and reference page, as a node's is: its doc
@@ -64,6 +65,9 @@ pub(crate) trait Kind: Settings + Serialize + DeserializeOwned + JsonSchema + 's
 
     /// The body of an estimator's table without `type`, as TOML. Tests learn with it.
     const EXAMPLE: &'static str;
+
+    /// Whether what it learns [can be written as ONNX](Estimator::to_onnx).
+    const EXPORTS: bool = false;
 }
 
 /// What follows from the settings of an estimator.
@@ -147,6 +151,14 @@ pub(crate) trait Estimator: Debug + Send + Sync {
 
     /// Reads what was learned into a new estimator.
     fn load(&mut self, tensors: &Tensors) -> Result<()>;
+
+    /// Adds to a graph what predicts encoded rows as it does: a tensor with a column for each number of a prediction.
+    ///
+    /// # Errors
+    /// If ONNX has no operators for it; [`Kind::EXPORTS`] says for which estimators that is so whatever they have learned.
+    fn to_onnx(&self, _graph: &mut Graph, _row: &Encoded) -> Result<Value> {
+        Err(Error::new("ONNX has no operators for it"))
+    }
 
     /// The same once more, which goes on for itself.
     fn another(&self) -> Box<dyn Estimator>;

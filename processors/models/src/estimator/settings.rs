@@ -16,6 +16,7 @@ use crate::label::Class;
 #[derive(Clone, Debug)]
 pub struct EstimatorSettings {
     name: &'static str,
+    exports: bool,
     /// Everything that can be set, also what was not said.
     table: Map<String, Value>,
     settings: Arc<dyn Settings>,
@@ -26,7 +27,7 @@ impl EstimatorSettings {
         let mut table = Map::from_iter([("type".to_owned(), T::NAME.into())]);
         let own = serde_json::to_value(&settings).expect("settings are tables, which have only texts as keys");
         table.extend(own.as_object().cloned().unwrap_or_default());
-        Self { name: T::NAME, table, settings: Arc::new(settings) }
+        Self { name: T::NAME, exports: T::EXPORTS, table, settings: Arc::new(settings) }
     }
 
     /// What `type = "…"` says.
@@ -52,6 +53,11 @@ impl EstimatorSettings {
     /// What its predictions are, for a label of these classes, or of none.
     pub fn gives(&self, classes: &[Class]) -> Gives {
         self.settings.gives(classes)
+    }
+
+    /// Whether what it learns can be written as ONNX.
+    pub fn can_be_exported(&self) -> bool {
+        self.exports
     }
 
     pub(crate) fn settings(&self) -> &dyn Settings {

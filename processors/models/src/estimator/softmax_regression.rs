@@ -13,6 +13,7 @@ use super::linear::default_learning_rate;
 use super::{ByRow, Estimator, Gives, Kind, Labels, Lesson, Row, Settings, Shape};
 use crate::encode::Feature;
 use crate::label::Class;
+use crate::onnx::{Attribute, Encoded, Graph, Value, WeightedSums};
 use crate::tensors::Tensors;
 use crate::vector::{descend, dot, exp};
 
@@ -37,6 +38,7 @@ pub(super) struct SoftmaxRegression {
 impl Kind for SoftmaxRegression {
     const NAME: &'static str = "softmax_regression";
     const EXAMPLE: &'static str = "learning_rate = 0.05\nl2 = 0.001";
+    const EXPORTS: bool = true;
 }
 
 impl Settings for SoftmaxRegression {
@@ -180,6 +182,19 @@ impl ByRow for Softmax {
         tensors.put_f64("estimator.weights", &[classes, numbers], &weights);
         tensors.put_f64("estimator.slots", &[slots, classes], &self.slots);
         tensors.put_u8("estimator.seen", &self.seen);
+    }
+
+    fn to_onnx(&self, graph: &mut Graph, row: &Encoded) -> Result<Value> {
+        let Shape { numbers, width, classes, .. } = self.shape;
+        // Of a class that no row has had yet the sum is the least there is.
+        let seen = self.seen.iter().map(|seen| if *seen == 1 { 0.0 } else { f64::NEG_INFINITY });
+        let sums = WeightedSums {
+            weights: (0..classes).map(|class| self.weights[class * width..][..numbers].to_vec()).collect(),
+            slots: self.slots.clone(),
+            intercepts: seen.collect(),
+        };
+        let sums = sums.of(row, graph);
+        Ok(graph.add_with("Softmax", &[&sums], [("axis", Attribute::Int(1))]))
     }
 
     fn load(&mut self, tensors: &Tensors) -> Result<()> {

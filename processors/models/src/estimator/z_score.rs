@@ -1,6 +1,6 @@
 //! Anomalies: how many standard deviations a number is off its mean.
 
-use millstream_core::{Problem, Result};
+use millstream_core::{Error, Problem, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +8,7 @@ use super::checks::check_from_to;
 use super::{ByRow, Estimator, Gives, Kind, Labels, PredictedColumn, Row, Settings, Shape, Takes};
 use crate::encode::Feature;
 use crate::label::Class;
+use crate::onnx::{Attribute, ElementType, Encoded, Graph, Value};
 use crate::tensors::Tensors;
 
 /// Anomalies, without a label: by how many standard deviations the number of a row is off that is off most (the z-score), by the means and deviations
@@ -45,6 +46,7 @@ const COLUMNS: &[PredictedColumn] = &[
 impl Kind for ZScore {
     const NAME: &'static str = "z_score";
     const EXAMPLE: &'static str = "decay = 0.999";
+    const EXPORTS: bool = true;
 }
 
 impl Settings for ZScore {
@@ -162,6 +164,29 @@ impl ByRow for Deviations {
 
     fn save(&self, tensors: &mut Tensors) {
         self.moments.save(tensors);
+    }
+
+    fn to_onnx(&self, graph: &mut Graph, row: &Encoded) -> Result<Value> {
+        let (Moments { weight, means, squares, .. }, count) = (&self.moments, self.places.len());
+        let Some(numbers) = row.numbers.as_ref().filter(|_| *weight > 1.0) else {
+            return Err(Error::new("it knows of no deviations yet"));
+        };
+        let deviations: Vec<f64> = squares[..count].iter().map(|squares| (squares / weight).sqrt()).collect();
+        let (means, deviations) =
+            (graph.doubles(&[1, count], &means[..count]), graph.doubles(&[1, count], &deviations));
+        let (none, most) = (graph.doubles(&[], &[0.0]), graph.doubles(&[], &[MOST]));
+        let off = graph.add("Sub", &[numbers, &means]);
+        let far = graph.add("Div", &[&off, &deviations]);
+        let far = graph.add("Abs", &[&far]);
+        let far = graph.add("Min", &[&far, &most]);
+        let is_mean = graph.add("Equal", &[&off, &none]);
+        let far = graph.add("Where", &[&is_mean, &none, &far]);
+        let farthest = graph.add_with("ReduceMax", &[&far], [("axes", Attribute::Ints(vec![1]))]);
+        let which = graph.add_with("ArgMax", &[&far], [("axis", Attribute::Int(1))]);
+        let places = graph.ints(&self.places.iter().map(|place| *place as i64).collect::<Vec<_>>());
+        let place = graph.add("Gather", &[&places, &which]);
+        let place = graph.cast(&place, ElementType::Double);
+        Ok(graph.side_by_side(&[&farthest, &place]))
     }
 
     fn load(&mut self, tensors: &Tensors) -> Result<()> {

@@ -22,6 +22,7 @@ pub use signature::Signature;
 use crate::device::OpenDevice;
 use crate::encode::{self, Encoders, Rows};
 use crate::estimator::{Estimator, Predict, Step};
+use crate::onnx;
 use crate::refused::Refused;
 use crate::tensors::Tensors;
 
@@ -183,6 +184,17 @@ impl Model {
             None => tensors.write(&self.signature.to_json()),
             Some(tensor) => Err(diverged(self.rows, &format!("`{tensor}` has numbers that are not finite"))),
         }
+    }
+
+    /// The model as an ONNX file that predicts as the model does now. `properties` are written into it: what is known about the model.
+    ///
+    /// # Errors
+    /// If it has learned nothing, or ONNX has no operators for its estimator or one of its encoders.
+    pub fn to_onnx(&self, properties: Vec<(String, String)>) -> Result<Vec<u8>> {
+        if self.rows == 0 {
+            return Err(Error::new("the model has learned nothing yet"));
+        }
+        onnx::export(&self.signature, &self.encoders, &*self.estimator, properties)
     }
 
     fn tensors(&self) -> Result<Tensors> {

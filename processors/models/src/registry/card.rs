@@ -82,6 +82,21 @@ impl ModelCard {
         }
     }
 
+    /// What files of others have room for: texts by name, each after `millstream.`.
+    pub fn properties(&self) -> Vec<(String, String)> {
+        let label = self.label.as_ref().map(|label| ("label", label.column.clone()));
+        let properties = [
+            ("model", self.model.clone()),
+            ("version", self.version.to_string()),
+            ("created", self.created.clone()),
+            ("estimator", value(&self.estimator).to_string()),
+            ("features", value(&self.features).to_string()),
+            ("rows", self.rows.to_string()),
+            ("sha256", self.sha256.clone()),
+        ];
+        properties.into_iter().chain(label).map(|(name, text)| (format!("millstream.{name}"), text)).collect()
+    }
+
     /// Says where it was trained.
     pub fn trained_by(mut self, flow: &str, node: &str) -> Self {
         self.flow = flow.to_owned();

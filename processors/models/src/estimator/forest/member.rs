@@ -9,6 +9,7 @@ use crate::drift::adwin;
 use crate::encode::Row;
 use crate::estimator::random::Random;
 use crate::estimator::tree::{Learned, Subspaces, Tree};
+use crate::onnx::{Encoded, Graph, Value};
 use crate::simd::Work;
 use crate::tensors::Tensors;
 
@@ -114,6 +115,13 @@ impl<K: Votes> Member<K> {
         self.current.tree.predict(chunk.row(row), votes);
         let say = K::say(self.current.rows, self.current.errors);
         votes.iter_mut().for_each(|vote| *vote *= say);
+    }
+
+    /// Adds to a graph what its tree votes for.
+    pub fn to_onnx(&self, graph: &mut Graph, row: &Encoded) -> Result<Value> {
+        let votes = self.current.tree.to_onnx(graph, row)?;
+        let say = graph.doubles(&[], &[K::say(self.current.rows, self.current.errors)]);
+        Ok(graph.add("Mul", &[&votes, &say]))
     }
 
     /// Learns a row for which these were the votes.

@@ -12,6 +12,7 @@ use millstream_core::{Error, Result};
 
 use super::{Estimator, Predict, Step};
 use crate::drift::adwin;
+use crate::onnx::{Encoded, Graph, Value};
 use crate::simd;
 use crate::tensors::Tensors;
 use crate::threads;
@@ -168,6 +169,19 @@ impl<K: Votes> Estimator for Forest<K> {
         let member = |number: usize| Member::load(&self.plan, number as u32, self.rows, &name(number), tensors);
         self.members = (0..self.members.len()).map(member).collect::<Result<_>>()?;
         Ok(())
+    }
+
+    fn to_onnx(&self, graph: &mut Graph, row: &Encoded) -> Result<Value> {
+        let mut sum = None;
+        for member in &self.members {
+            let votes = member.to_onnx(graph, row)?;
+            sum = Some(match sum {
+                None => votes,
+                Some(sum) => graph.add("Add", &[&sum, &votes]),
+            });
+        }
+        let sum = sum.ok_or_else(|| Error::new("it has no trees"))?;
+        Ok(K::count_in_onnx(&sum, self.members.len(), self.votes(), graph))
     }
 
     fn another(&self) -> Box<dyn Estimator> {

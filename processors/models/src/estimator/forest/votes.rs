@@ -1,6 +1,7 @@
 //! What trees of a forest vote for, and how their votes are counted.
 
 use crate::estimator::tree::{Amounts, Classes, Known};
+use crate::onnx::{Graph, Value};
 use crate::vector::largest;
 
 /// What trees of a forest vote for.
@@ -19,6 +20,9 @@ pub(in crate::estimator) trait Votes: Known {
 
     /// The prediction by the sums of the votes of so many trees.
     fn count(sums: &[f64], trees: usize, into: &mut [f64]);
+
+    /// Adds the same to a graph.
+    fn count_in_onnx(sums: &Value, trees: usize, outputs: usize, graph: &mut Graph) -> Value;
 }
 
 /// For each class, as much as its tree was right.
@@ -49,6 +53,12 @@ impl Votes for Classes {
         let (total, skipped): (f64, _) = (sums.iter().sum(), sums.len() - into.len());
         into.iter_mut().zip(&sums[skipped..]).for_each(|(into, sum)| *into = sum / total);
     }
+
+    fn count_in_onnx(sums: &Value, _: usize, outputs: usize, graph: &mut Graph) -> Value {
+        let total = graph.sum(sums, 1, true);
+        let shares = graph.add("Div", &[sums, &total]);
+        if outputs == 2 { graph.column(&shares, 1) } else { shares }
+    }
 }
 
 /// For a number: the mean is predicted.
@@ -76,5 +86,10 @@ impl Votes for Amounts {
     #[inline(always)]
     fn count(sums: &[f64], trees: usize, into: &mut [f64]) {
         into[0] = sums[0] / trees as f64;
+    }
+
+    fn count_in_onnx(sums: &Value, trees: usize, _: usize, graph: &mut Graph) -> Value {
+        let trees = graph.doubles(&[], &[trees as f64]);
+        graph.add("Div", &[sums, &trees])
     }
 }

@@ -8,6 +8,7 @@ mod candle;
 mod cpu;
 mod embedding;
 mod engine;
+mod exported;
 mod in_batches;
 mod layers;
 mod loss;
@@ -29,6 +30,7 @@ use super::checks::weight_of;
 use super::{Estimator, Predict, Row, Shape};
 use crate::device::OpenDevice;
 use crate::label::Class;
+use crate::onnx::{Encoded, Graph, Value};
 use crate::simd;
 use crate::tensors::Tensors;
 use crate::vector::padded;
@@ -257,6 +259,10 @@ impl Estimator for Network {
         let batches = batches.first().filter(|batches| **batches < 1 << 53);
         self.batches = *batches.ok_or_else(|| Error::new("the tensor `optimizer.batches` of the model is damaged"))?;
         self.pending.load(tensors, self.settings.batch_rows as usize, self.classes)
+    }
+
+    fn to_onnx(&self, graph: &mut Graph, row: &Encoded) -> Result<Value> {
+        self.add_to(graph, row)
     }
 
     fn another(&self) -> Box<dyn Estimator> {

@@ -157,6 +157,7 @@ impl Kind for NetworkSettings {
     const EXAMPLE: &'static str = r#"layers = [{ dense = 16, activation = "tanh" }, { dropout = 0.1 }, { dense = 8 }]
 optimizer = { type = "adam", learning_rate = 0.01 }
 batch_rows = 30"#;
+    const EXPORTS: bool = true;
 }
 
 impl Settings for NetworkSettings {

@@ -19,6 +19,7 @@ pub(in crate::estimator) struct SgdClassifier(SgdSettings);
 impl Kind for SgdClassifier {
     const NAME: &'static str = "sgd_classifier";
     const EXAMPLE: &'static str = "loss = \"log_loss\"\nalpha = 0.001";
+    const EXPORTS: bool = true;
 }
 
 impl Settings for SgdClassifier {

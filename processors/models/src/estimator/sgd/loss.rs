@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::onnx::{Graph, Value};
 use crate::vector::exp;
 
 /// What is minimised. Of classes the target is 1 or -1.
@@ -63,6 +64,17 @@ impl Loss {
             Self::Log => 1.0 / (1.0 + exp(-sum)),
             _ => (sum.clamp(-1.0, 1.0) + 1.0) / 2.0,
         }
+    }
+
+    /// Adds the probabilities that belong to weighted sums to a graph.
+    pub(super) fn to_onnx(self, sums: &Value, graph: &mut Graph) -> Value {
+        if self == Self::Log {
+            return graph.add("Sigmoid", &[sums]);
+        }
+        let (least, most, two) = (graph.doubles(&[], &[-1.0]), graph.doubles(&[], &[1.0]), graph.doubles(&[], &[2.0]));
+        let clipped = graph.add("Clip", &[sums, &least, &most]);
+        let raised = graph.add("Add", &[&clipped, &most]);
+        graph.add("Div", &[&raised, &two])
     }
 
     /// How the loss changes with the weighted sum.

@@ -21,6 +21,7 @@ pub(super) use regressor::SgdRegressor;
 use super::checks::weight_of;
 use super::{ByRow, Certainty, Lesson, Row, Shape, likeliest};
 use crate::label::Class;
+use crate::onnx::{Encoded, Graph, Value, WeightedSums};
 use crate::tensors::Tensors;
 use crate::vector::dot;
 use loss::Loss;
@@ -145,13 +146,16 @@ impl Sgd {
         Self { rules, sums, next: 1.0, l1: 0.0 }
     }
 
+    /// Whether the mean of the weights predicts.
+    #[inline(always)]
+    fn predicts_by_average(&self) -> bool {
+        self.rules.average_from.is_some_and(|from| from < self.next)
+    }
+
     /// The weighted sum that predicts.
     #[inline(always)]
     fn sum(&self, weights: &Weights, row: Row<'_>) -> f64 {
-        match self.rules.average_from {
-            Some(from) if from < self.next => weights.average_sum(row),
-            _ => weights.sum(row),
-        }
+        if self.predicts_by_average() { weights.average_sum(row) } else { weights.sum(row) }
     }
 
     /// Learns a row that counts so much.
@@ -216,6 +220,30 @@ impl ByRow for Sgd {
         tensors.put_f64("estimator.next_and_l1", &[2], &[self.next, self.l1]);
         let each = self.sums.iter().enumerate();
         each.for_each(|(index, weights)| weights.save(&format!("estimator.{index}"), tensors));
+    }
+
+    fn to_onnx(&self, graph: &mut Graph, row: &Encoded) -> Result<Value> {
+        let plain: Vec<_> = self.sums.iter().map(|weights| weights.plain(self.predicts_by_average())).collect();
+        let slots = plain.first().map_or(0, |(_, slots, _)| slots.len());
+        let sums = WeightedSums {
+            weights: plain.iter().map(|(numbers, ..)| numbers.clone()).collect(),
+            slots: (0..slots).flat_map(|slot| plain.iter().map(move |(_, slots, _)| slots[slot])).collect(),
+            intercepts: plain.iter().map(|(.., intercept)| *intercept).collect(),
+        };
+        let sums = sums.of(row, graph);
+        if !self.rules.classifier || !self.rules.loss.has_probabilities() {
+            return Ok(sums);
+        }
+        let probabilities = self.rules.loss.to_onnx(&sums, graph);
+        if plain.len() == 1 {
+            return Ok(probabilities);
+        }
+        let total = graph.sum(&probabilities, 1, true);
+        let shares = graph.add("Div", &[&probabilities, &total]);
+        let none = graph.doubles(&[], &[0.0]);
+        let equal = graph.doubles(&[], &[1.0 / plain.len() as f64]);
+        let is_any = graph.add("Greater", &[&total, &none]);
+        Ok(graph.add("Where", &[&is_any, &shares, &equal]))
     }
 
     fn load(&mut self, tensors: &Tensors) -> Result<()> {

@@ -17,6 +17,7 @@ pub(in crate::estimator) struct SgdRegressor(SgdSettings);
 impl Kind for SgdRegressor {
     const NAME: &'static str = "sgd_regressor";
     const EXAMPLE: &'static str = "eta0 = 0.05\naverage = 100";
+    const EXPORTS: bool = true;
 }
 
 impl Settings for SgdRegressor {

@@ -122,6 +122,23 @@ impl Weights {
         self.pending.apply(slot, self.values.slots[slot], rest)
     }
 
+    /// The weights of numbers and slots, and the intercept, of the sum or of the one by the mean of the weights.
+    pub fn plain(&self, average: bool) -> (Vec<f64>, Vec<f64>, f64) {
+        let slots = (0..self.values.slots.len()).map(|slot| self.slot(slot));
+        let numbers = &self.values.numbers[..self.numbers];
+        match self.average.as_ref().filter(|_| average) {
+            None => {
+                let scaled = |value: &f64| value * self.scale;
+                (numbers.iter().map(scaled).collect(), slots.map(|(value, _)| scaled(&value)).collect(), self.intercept)
+            }
+            Some(average) => {
+                let mean = |value: f64, rest: f64| (average.share * value + rest) / average.count;
+                let numbers = numbers.iter().zip(&average.rest.numbers).map(|(value, rest)| mean(*value, *rest));
+                (numbers.collect(), slots.map(|(value, rest)| mean(value, rest)).collect(), average.intercept)
+            }
+        }
+    }
+
     /// Multiplies slots by what is pending.
     fn catch_up(&mut self, slots: impl Iterator<Item = usize>) {
         for slot in slots {

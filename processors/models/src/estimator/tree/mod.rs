@@ -8,6 +8,7 @@
 
 mod amounts;
 mod classes;
+mod exported;
 mod saved;
 mod subspace;
 mod test;
@@ -19,6 +20,7 @@ use millstream_core::Result;
 
 use crate::encode::{Feature, Row};
 use crate::estimator::Shape;
+use crate::onnx::{Encoded, Graph, Value};
 use crate::tensors::Tensors;
 pub(super) use amounts::{AmountRules, Amounts, LeafModel};
 pub(super) use classes::{ClassRules, Classes, LeafPrediction};
@@ -109,6 +111,15 @@ pub(super) trait Known: Clone + Debug + Send + Sync + 'static {
 
     /// How the leaf is to be split, if one way is so much better than the others that it is not chance.
     fn split(&self, plan: &Plan<Self>, counted: &Self::Counted) -> Option<Split<Self>>;
+
+    /// Adds to a graph what leaves predict, where `leaf` is a vector of the numbers of the leaves that rows have come to.
+    fn to_onnx(
+        plan: &Plan<Self>,
+        leaves: &[&Leaf<Self>],
+        graph: &mut Graph,
+        row: &Encoded,
+        leaf: &Value,
+    ) -> Result<Value>;
 
     /// Writes leaves, and reads as many again, which are the nodes of these numbers.
     fn save(leaves: &[&Leaf<Self>], plan: &Plan<Self>, name: &str, tensors: &mut Tensors);

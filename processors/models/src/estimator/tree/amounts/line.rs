@@ -14,7 +14,7 @@ pub(super) struct Line {
 }
 
 /// No prediction is larger: numbers that have hardly any deviation for long, and then a large one, would have no end.
-const FARTHEST: f64 = 1e101;
+pub(super) const FARTHEST: f64 = 1e101;
 
 /// How many lists there are.
 pub(super) const LISTS: usize = 3;
@@ -117,6 +117,11 @@ impl Line {
             scaled[lane] = off / deviation;
             steps[lane] = scaled[lane] / deviation;
         }
+    }
+
+    /// The means of so many numbers, and their weights.
+    pub fn means_and_weights(&self, numbers: usize) -> (&[f64], &[f64]) {
+        (&self.list(0)[..numbers], &self.list(2)[..numbers])
     }
 
     /// All there is, without padding.

@@ -7,15 +7,17 @@ mod moments;
 mod saved;
 mod split;
 
+use super::exported::of_leaf;
 use super::subspace::View;
 use super::test::Split;
 use super::values::Values;
 use super::{Counted, Known, Leaf, Learned, Plan};
 use crate::encode::Row;
 use crate::estimator::Shape;
+use crate::onnx::{Encoded, Graph, Value};
 use crate::tensors::Tensors;
 use bins::Bins;
-use line::Line;
+use line::{FARTHEST, Line};
 use moments::Moments;
 
 /// What leaves of numbers predict by, and what they count.
@@ -119,13 +121,16 @@ impl Counted<Amounts> for CountedAmounts {
 }
 
 impl Amounts {
-    fn prediction(&self, leaves: LeafModel, numbers: &[f64]) -> f64 {
-        let by_line = match leaves {
+    fn predicts_by_line(&self, leaves: LeafModel) -> bool {
+        match leaves {
             LeafModel::Mean => false,
             LeafModel::Linear => true,
             LeafModel::Adaptive => self.errors[1] < self.errors[0],
-        };
-        if by_line { self.line.at(numbers) } else { self.moments.mean }
+        }
+    }
+
+    fn prediction(&self, leaves: LeafModel, numbers: &[f64]) -> f64 {
+        if self.predicts_by_line(leaves) { self.line.at(numbers) } else { self.moments.mean }
     }
 }
 
@@ -182,6 +187,38 @@ impl Known for Amounts {
 
     fn split(&self, plan: &Plan<Self>, counted: &CountedAmounts) -> Option<Split<Self>> {
         split::find(self, counted, plan)
+    }
+
+    /// A mean is a line whose weights are all 0.
+    fn to_onnx(
+        plan: &Plan<Self>,
+        leaves: &[&Leaf<Self>],
+        graph: &mut Graph,
+        row: &Encoded,
+        leaf: &Value,
+    ) -> millstream_core::Result<Value> {
+        let (count, zeros) = (plan.layout.shape.numbers, vec![0.0; plan.layout.shape.numbers]);
+        let (mut intercepts, mut means, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        for known in leaves.iter().map(|leaf| &leaf.known) {
+            let by_line = known.predicts_by_line(plan.rules.leaves);
+            let of_line = known.line.means_and_weights(count);
+            let (own_means, own_weights) = if by_line { of_line } else { (&zeros[..], &zeros[..]) };
+            intercepts.push(if by_line { known.line.intercept } else { known.moments.mean });
+            means.extend_from_slice(own_means);
+            weights.extend_from_slice(own_weights);
+        }
+        let mut sum = of_leaf(graph, leaf, &[leaves.len(), 1], &intercepts);
+        let Some(numbers) = row.numbers.as_ref().filter(|_| weights.iter().any(|weight| *weight != 0.0)) else {
+            return Ok(sum);
+        };
+        let means = of_leaf(graph, leaf, &[leaves.len(), count], &means);
+        let weights = of_leaf(graph, leaf, &[leaves.len(), count], &weights);
+        let off = graph.add("Sub", &[numbers, &means]);
+        let weighted = graph.add("Mul", &[&off, &weights]);
+        let weighted = graph.sum(&weighted, 1, true);
+        sum = graph.add("Add", &[&weighted, &sum]);
+        let (least, most) = (graph.doubles(&[], &[-FARTHEST]), graph.doubles(&[], &[FARTHEST]));
+        Ok(graph.add("Clip", &[&sum, &least, &most]))
     }
 
     fn save(leaves: &[&Leaf<Self>], plan: &Plan<Self>, name: &str, tensors: &mut Tensors) {

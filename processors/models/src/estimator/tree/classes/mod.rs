@@ -1,6 +1,7 @@
 //! Leaves that predict classes: by their most frequent one, or by naive Bayes, whichever has been right more often (Gama, Rocha & Medas, "Accurate
 //! decision trees for mining high-speed data streams", KDD 2003).
 
+mod exported;
 mod normals;
 mod saved;
 mod split;
@@ -11,6 +12,7 @@ use super::values::Values;
 use super::{Counted, Known, Layout, Leaf, Learned, Plan};
 use crate::encode::Row;
 use crate::estimator::{Certainty, Shape, likeliest};
+use crate::onnx::{Encoded, Graph, Value};
 use crate::tensors::Tensors;
 use crate::vector::{exp, largest, ln, padded};
 use normals::Normals;
@@ -54,6 +56,9 @@ pub(in crate::estimator) struct CountedClasses {
     categories: Vec<Values>,
 }
 
+/// Less than that speaks for a class only if its numbers have never been like these.
+const NOTHING: f64 = -1e100;
+
 impl CountedClasses {
     fn bytes_of(classes: usize, numbers: usize, categories: usize) -> usize {
         let lists = size_of::<Self>() + categories * size_of::<Values>();
@@ -80,8 +85,6 @@ impl CountedClasses {
     /// By class, how probable it is by naive Bayes. False if no class is.
     #[inline(always)]
     fn bayes(&self, layout: &Layout, row: Row<'_>, masses: &[f64], into: &mut [f64]) -> bool {
-        /// Less than that speaks for a class only if its numbers have never been like these.
-        const NOTHING: f64 = -1e100;
         self.score(layout, row, masses, into);
         let most = into.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         if most < NOTHING {
@@ -171,10 +174,14 @@ impl Classes {
         if by.is_some_and(|counted| counted.bayes(layout, row, &self.masses, into)) {
             return;
         }
-        let weight = self.weight();
-        let even = 1.0 / into.len() as f64;
-        let share = |mass: f64| if weight > 0.0 { mass / weight } else { even };
-        into.iter_mut().zip(&self.masses).for_each(|(into, mass)| *into = share(*mass));
+        into.iter_mut().zip(self.shares()).for_each(|(into, share)| *into = share);
+    }
+
+    /// By class, how frequent it is.
+    #[inline(always)]
+    fn shares(&self) -> impl Iterator<Item = f64> {
+        let (weight, even) = (self.weight(), 1.0 / self.masses.len() as f64);
+        self.masses.iter().map(move |mass| if weight > 0.0 { mass / weight } else { even })
     }
 
     /// The class that naive Bayes would predict.
@@ -238,6 +245,16 @@ impl Known for Classes {
 
     fn split(&self, plan: &Plan<Self>, counted: &CountedClasses) -> Option<Split<Self>> {
         split::find(self, counted, plan)
+    }
+
+    fn to_onnx(
+        plan: &Plan<Self>,
+        leaves: &[&Leaf<Self>],
+        graph: &mut Graph,
+        row: &Encoded,
+        leaf: &Value,
+    ) -> millstream_core::Result<Value> {
+        Ok(exported::to_onnx(plan, leaves, graph, row, leaf))
     }
 
     fn save(leaves: &[&Leaf<Self>], plan: &Plan<Self>, name: &str, tensors: &mut Tensors) {

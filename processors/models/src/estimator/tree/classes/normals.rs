@@ -98,6 +98,13 @@ impl Normals {
         -self.norms[class] - sum(sums)
     }
 
+    /// The means of the numbers of a class and by what the squares of the distances from them are multiplied, each padded; and what is
+    /// subtracted from the logarithm of the density besides.
+    pub fn means_scales_and_norm(&self, class: usize) -> (&[f64], &[f64], f64) {
+        let (values, width) = (self.class(class), self.width);
+        (&values[..width], &values[4 * width..], self.norms[class])
+    }
+
     /// What is known of a number of a class whose rows count so much.
     pub fn normal(&self, class: usize, feature: usize, count: f64) -> Normal {
         let (values, width) = (self.class(class), self.width);
