@@ -47,6 +47,16 @@ pub(super) fn check_not_negative(values: &[(&str, f64)]) -> Result<(), Problem> 
     }
 }
 
+/// Says which of the values is no number above 0.
+pub(super) fn check_positive(values: &[(&str, f64)]) -> Result<(), Problem> {
+    match values.iter().find(|(_, value)| !value.is_finite() || *value <= 0.0) {
+        Some((name, value)) => {
+            Err(Problem::new(format!("`{name}` is {value}, and should be more than 0, such as 1")).under(*name))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Says which of the values does not lie between its bounds, both included.
 pub(super) fn check_from_to(values: &[(&str, f64, f64, f64)]) -> Result<(), Problem> {
     match values.iter().find(|(_, value, least, most)| !(*least..=*most).contains(value)) {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checks::{ClassWeight, check_class_weight, check_from_to, check_not_negative, weights_of};
 use super::linear::{log_gradient, sigmoid};
+use super::random::mixed;
 use super::{ByRow, Estimator, Gives, Kind, Labels, Lesson, Row, Settings, Shape};
 use crate::encode::{Encoder, Feature};
 use crate::label::Class;
@@ -255,15 +256,6 @@ impl Crosses {
             }
         }
     }
-}
-
-/// Bits that all depend on all of these (Steele, Lea & Flood's SplitMix64).
-#[inline(always)]
-fn mixed(bits: u64) -> u64 {
-    let bits = bits.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let bits = (bits ^ bits >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let bits = (bits ^ bits >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-    bits ^ bits >> 31
 }
 
 /// A weight for each number and slot, and an intercept.

@@ -1,13 +1,14 @@
 //! Which action is worth most: LinUCB, a ridge regression for each action, and a bonus for what is little known.
 //!
 //! Li, Chu, Langford and Schapire, "A contextual-bandit approach to personalized news article recommendation" (2010), with
-//! disjoint linear models. The inverse of a matrix of each action is kept up to date by the formula of Sherman and Morrison.
+//! disjoint linear models.
 
 use millstream_core::{Problem, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::checks::check_not_negative;
+use super::arms::{Arms, size};
+use super::checks::{check_not_negative, check_positive};
 use super::{ByRow, Estimator, Gives, Kind, Labels, Lesson, Row, Settings, Shape};
 use crate::encode::Feature;
 use crate::label::Class;
@@ -56,8 +57,8 @@ impl Settings for LinUcb {
     }
 
     fn check(&self, _classes: &[Class]) -> Result<(), Problem> {
-        check_not_negative(&[("alpha", self.alpha), ("l2", self.l2)])?;
-        if self.l2 > 0.0 { Ok(()) } else { Err(Problem::new("`l2` is 0, and should be more, such as 1").under("l2")) }
+        check_not_negative(&[("alpha", self.alpha)])?;
+        check_positive(&[("l2", self.l2)])
     }
 
     fn most_numbers(&self, features: &[Feature], classes: &[Class]) -> u64 {
@@ -66,88 +67,30 @@ impl Settings for LinUcb {
     }
 
     fn build(&self, features: &[Feature], classes: &[Class]) -> Box<dyn Estimator> {
-        Box::new(Arms::new(self, Shape::new(features, classes)))
+        let arms = Arms::new(self.l2, Shape::new(features, classes));
+        Box::new(Bounds { alpha: self.alpha, arms })
     }
 }
 
-/// How many weights an action has: one a number, one a slot, and an intercept.
-fn size(shape: Shape) -> usize {
-    shape.numbers + shape.slots + 1
-}
-
-/// What is known of the actions.
+/// The actions, and how much it counts that little is known of them.
 #[derive(Clone, Debug)]
-struct Arms {
+struct Bounds {
     alpha: f64,
-    shape: Shape,
-    size: usize,
-    /// By action, the inverse of the matrix of its rows.
-    inverses: Vec<f64>,
-    /// By action, the sum of its rows, each times its reward.
-    sums: Vec<f64>,
-    /// By action, the product of both.
-    weights: Vec<f64>,
-    /// The product of an inverse and the row that is learned.
-    product: Vec<f64>,
+    arms: Arms,
 }
 
-impl Arms {
-    fn new(settings: &LinUcb, shape: Shape) -> Self {
-        let size = size(shape);
-        let identity = |place: usize| if place.is_multiple_of(size + 1) { 1.0 / settings.l2 } else { 0.0 };
-        Self {
-            alpha: settings.alpha,
-            shape,
-            size,
-            inverses: (0..shape.classes).flat_map(|_| (0..size * size).map(identity)).collect(),
-            sums: vec![0.0; size * shape.classes],
-            weights: vec![0.0; size * shape.classes],
-            product: vec![0.0; size],
-        }
-    }
-
-    /// The places of a row that are not 0, and what is there.
-    #[inline(always)]
-    fn entries(shape: Shape, row: Row<'_>) -> impl Iterator<Item = (usize, f64)> + Clone {
-        let Shape { numbers, slots, .. } = shape;
-        let ones = row.slots.iter().map(move |slot| (numbers + *slot as usize, 1.0));
-        row.numbers[..numbers].iter().copied().enumerate().chain(ones).chain([(numbers + slots, 1.0)])
-    }
-
-    #[inline(always)]
-    fn score(&self, action: usize, row: Row<'_>) -> f64 {
-        let entries = Self::entries(self.shape, row);
-        let inverse = &self.inverses[action * self.size * self.size..];
-        let weights = &self.weights[action * self.size..];
-        let (mut worth, mut variance) = (0.0, 0.0);
-        for (place, value) in entries.clone() {
-            worth += weights[place] * value;
-            let line = &inverse[place * self.size..];
-            variance += value * entries.clone().fold(0.0, |sum, (other, value)| sum + line[other] * value);
-        }
-        worth + self.alpha * variance.max(0.0).sqrt()
-    }
-
-    /// Multiplies the inverse of an action and its sums.
-    #[inline(always)]
-    fn solve(&mut self, action: usize) {
-        let size = self.size;
-        let sums = &self.sums[action * size..(action + 1) * size];
-        for (place, line) in self.inverses[action * size * size..].chunks_exact(size).take(size).enumerate() {
-            self.weights[action * size + place] = line.iter().zip(sums).fold(0.0, |sum, (a, b)| sum + a * b);
-        }
-    }
-}
-
-impl ByRow for Arms {
+impl ByRow for Bounds {
     #[inline(always)]
     fn outputs(&self) -> usize {
-        self.shape.classes
+        self.arms.count()
     }
 
     #[inline(always)]
     fn predict_one(&self, row: Row<'_>, into: &mut [f64]) {
-        into.iter_mut().enumerate().for_each(|(action, score)| *score = self.score(action, row));
+        for (action, score) in into.iter_mut().enumerate() {
+            let (worth, deviation) = self.arms.expect(action, row);
+            *score = worth + self.alpha * deviation;
+        }
     }
 
     /// There is nothing to learn of an action alone.
@@ -156,33 +99,15 @@ impl ByRow for Arms {
 
     #[inline(always)]
     fn learn(&mut self, row: Row<'_>, lesson: &Lesson<'_>) {
-        let (action, reward, size) = (lesson.target as usize, lesson.reward, self.size);
-        let entries = Self::entries(self.shape, row);
-        let inverse = &mut self.inverses[action * size * size..(action + 1) * size * size];
-        for (product, line) in self.product.iter_mut().zip(inverse.chunks_exact(size)) {
-            *product = entries.clone().fold(0.0, |sum, (place, value)| sum + line[place] * value);
-        }
-        let spread = 1.0 + entries.clone().fold(0.0, |sum, (place, value)| sum + self.product[place] * value);
-        for (line, by) in inverse.chunks_exact_mut(size).zip(&self.product) {
-            let by = by / spread;
-            line.iter_mut().zip(&self.product).for_each(|(number, product)| *number -= by * product);
-        }
-        entries.for_each(|(place, value)| self.sums[action * size + place] += reward * value);
-        self.solve(action);
+        self.arms.learn(row, lesson);
     }
 
     fn save(&self, tensors: &mut Tensors) {
-        let (size, actions) = (self.size, self.shape.classes);
-        tensors.put_f64("estimator.inverses", &[actions, size, size], &self.inverses);
-        tensors.put_f64("estimator.sums", &[actions, size], &self.sums);
+        self.arms.save(tensors);
     }
 
     fn load(&mut self, tensors: &Tensors) -> Result<()> {
-        let (size, actions) = (self.size, self.shape.classes);
-        self.inverses = tensors.f64s("estimator.inverses", &[actions, size, size])?;
-        self.sums = tensors.f64s("estimator.sums", &[actions, size])?;
-        (0..actions).for_each(|action| self.solve(action));
-        Ok(())
+        self.arms.load(tensors)
     }
 }
 
@@ -192,42 +117,20 @@ mod tests {
 
     const SHAPE: Shape = Shape { numbers: 1, width: 8, slots: 2, classes: 2 };
 
-    fn arms(alpha: f64) -> Arms {
-        Arms::new(&LinUcb { alpha, l2: 1.0 }, SHAPE)
+    fn arms(alpha: f64) -> Bounds {
+        Bounds { alpha, arms: Arms::new(1.0, SHAPE) }
     }
 
-    fn learn(arms: &mut Arms, number: f64, slot: u32, action: usize, reward: f64) {
+    fn learn(arms: &mut Bounds, number: f64, slot: u32, action: usize, reward: f64) {
         let numbers = [number, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
         let lesson = Lesson { target: action as f64, reward, weight: 1.0, prediction: &[] };
         arms.learn(Row { numbers: &numbers, slots: &[slot] }, &lesson);
     }
 
-    fn scores(arms: &Arms, number: f64, slot: u32) -> [f64; 2] {
+    fn scores(arms: &Bounds, number: f64, slot: u32) -> [f64; 2] {
         let mut scores = [0.0; 2];
         arms.predict_one(Row { numbers: &[number, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], slots: &[slot] }, &mut scores);
         scores
-    }
-
-    #[test]
-    fn an_inverse_that_is_kept_up_to_date_is_that_of_the_matrix_of_all_rows() {
-        let mut arms = arms(1.0);
-        // The matrix of all rows, and 1 on its diagonal.
-        let mut matrix = [[0.0; 4]; 4];
-        (0..4).for_each(|place| matrix[place][place] = 1.0);
-        for row in 0..200_u32 {
-            let (number, slot) = (f64::from(row % 17) / 7.0 - 1.0, row % 3 % 2);
-            learn(&mut arms, number, slot, 1, f64::from(row % 5));
-            let x = [number, f64::from(1 - slot), f64::from(slot), 1.0];
-            (0..16).for_each(|place| matrix[place / 4][place % 4] += x[place / 4] * x[place % 4]);
-        }
-        for (line, matrix) in matrix.iter().enumerate() {
-            for column in 0..4 {
-                let product: f64 = (0..4).map(|place| matrix[place] * arms.inverses[16 + place * 4 + column]).sum();
-                let wanted = if line == column { 1.0 } else { 0.0 };
-                assert!((product - wanted).abs() < 1e-9, "{line}, {column}: {product}");
-            }
-        }
-        assert_eq!(arms.weights[..4], [0.0; 4], "nothing was learned of the other action");
     }
 
     #[test]

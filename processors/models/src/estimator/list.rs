@@ -7,9 +7,10 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::{
-    EstimatorSettings, Kind, adaptive_random_forest, adaptive_random_forest_regressor, ensemble, ftrl,
-    half_space_trees, hoeffding_tree, hoeffding_tree_regressor, k_means, k_neighbors, leveraging_bagging, lin_ucb,
-    linear_regression, logistic_regression, mahalanobis, network, sgd, softmax_regression, z_score,
+    EstimatorSettings, Kind, adaptive_random_forest, adaptive_random_forest_regressor, dbstream, ensemble, ftrl,
+    half_space_trees, hoeffding_tree, hoeffding_tree_regressor, k_means, k_neighbors, leveraging_bagging, lin_thompson,
+    lin_ucb, linear_regression, logistic_regression, mahalanobis, network, quantum_k_means, rbf_sampler, sgd,
+    softmax_regression, svm, z_score,
 };
 
 static ESTIMATORS: &[EstimatorKind] = &[
@@ -19,6 +20,7 @@ static ESTIMATORS: &[EstimatorKind] = &[
     EstimatorKind::of::<sgd::SgdClassifier>(),
     EstimatorKind::of::<sgd::SgdRegressor>(),
     EstimatorKind::of::<ftrl::Ftrl>(),
+    EstimatorKind::of::<rbf_sampler::RbfSampler>(),
     EstimatorKind::of::<hoeffding_tree::HoeffdingTree>(),
     EstimatorKind::of::<hoeffding_tree_regressor::HoeffdingTreeRegressor>(),
     EstimatorKind::of::<adaptive_random_forest::AdaptiveRandomForest>(),
@@ -26,15 +28,20 @@ static ESTIMATORS: &[EstimatorKind] = &[
     EstimatorKind::of::<leveraging_bagging::LeveragingBagging>(),
     EstimatorKind::of::<k_neighbors::KNeighborsClassifier>(),
     EstimatorKind::of::<k_neighbors::KNeighborsRegressor>(),
+    EstimatorKind::of::<svm::Svc>(),
+    EstimatorKind::of::<svm::Svr>(),
     EstimatorKind::of::<network::NetworkSettings>(),
     EstimatorKind::of::<ensemble::Voting>(),
     EstimatorKind::of::<ensemble::Stacking>(),
     EstimatorKind::of::<ensemble::Bagging>(),
     EstimatorKind::of::<k_means::KMeans>(),
+    EstimatorKind::of::<dbstream::Dbstream>(),
+    EstimatorKind::of::<quantum_k_means::QuantumKMeans>(),
     EstimatorKind::of::<z_score::ZScore>(),
     EstimatorKind::of::<mahalanobis::Mahalanobis>(),
     EstimatorKind::of::<half_space_trees::HalfSpaceTrees>(),
     EstimatorKind::of::<lin_ucb::LinUcb>(),
+    EstimatorKind::of::<lin_thompson::LinThompson>(),
 ];
 
 /// All estimators, in the order in which they are shown.

@@ -5,9 +5,12 @@
 
 mod adaptive_random_forest;
 mod adaptive_random_forest_regressor;
+mod arms;
 mod batch;
 mod by_row;
 mod checks;
+mod columns;
+mod dbstream;
 mod ensemble;
 mod forest;
 mod ftrl;
@@ -19,6 +22,7 @@ mod k_means;
 mod k_neighbors;
 mod labels;
 mod leveraging_bagging;
+mod lin_thompson;
 mod lin_ucb;
 mod linear;
 mod linear_regression;
@@ -26,12 +30,17 @@ mod list;
 mod logistic_regression;
 mod mahalanobis;
 mod network;
+mod quantum;
+mod quantum_k_means;
 mod random;
+mod rbf_sampler;
 mod settings;
 mod sgd;
 mod shape;
 mod softmax_regression;
+mod svm;
 mod tree;
+mod window;
 mod z_score;
 
 use std::fmt::Debug;

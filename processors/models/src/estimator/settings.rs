@@ -86,6 +86,11 @@ impl<'de> Deserialize<'de> for EstimatorSettings {
     }
 }
 
+/// The schema of an estimator among the settings of another one: any table, since all that one can have would have no end.
+pub(super) fn an_estimator(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "additionalProperties": true })
+}
+
 impl JsonSchema for EstimatorSettings {
     fn schema_name() -> Cow<'static, str> {
         "EstimatorSettings".into()
@@ -96,12 +101,13 @@ impl JsonSchema for EstimatorSettings {
         json_schema!({
             "description": "What learns, by its `type`. `logistic_regression`, `softmax_regression` and `linear_regression` take one step of\n\
                 gradient descent for every row, as River's estimators of the same names do with `SGD`. `sgd_classifier` and\n\
-                `sgd_regressor` are scikit-learn's. `ftrl` is for many rare categories. A `hoeffding_tree` grows with the rows, and an\n\
+                `sgd_regressor` are scikit-learn's. `ftrl` is for many rare categories. `rbf_sampler` has another estimator learn from random Fourier features, so\n\
+                that a line bends. A `hoeffding_tree` grows with the rows, and an\n\
                 `adaptive_random_forest` and `leveraging_bagging` have several; `hoeffding_tree_regressor` and\n\
                 `adaptive_random_forest_regressor` are for numbers. `k_neighbors_classifier` and `k_neighbors_regressor` compare with the\n\
-                last rows. A `network` learns in batches. `voting`, `stacking` and `bagging` put together what several estimators\n\
-                predict. `k_means` finds clusters, and\n\
-                `z_score`, `mahalanobis` and `half_space_trees` find anomalies; they take no label. `lin_ucb` learns which\n\
+                last rows; `svc` and `svr` are support vector machines that are fitted to them, also with quantum kernels. A `network` learns in batches. `voting`, `stacking` and `bagging` put together what several estimators\n\
+                predict. `k_means`, `dbstream` and `quantum_k_means` find clusters, and\n\
+                `z_score`, `mahalanobis` and `half_space_trees` find anomalies; they take no label. `lin_ucb` and `lin_thompson` learn which\n\
                 action is worth most.",
             "oneOf": kinds,
         })

@@ -10,7 +10,7 @@ use super::*;
 use crate::estimator::{EstimatorKind, EstimatorSettings, Gives, Labels, Takes, estimators};
 use crate::label::{Label, Task};
 use crate::simd;
-use crate::{Class, Encoder, Features, LabelColumns, Missing, prediction_fields};
+use crate::{Class, Encoder, Feature, Features, LabelColumns, Missing, prediction_fields};
 
 const ROWS: usize = 1000;
 
@@ -66,6 +66,11 @@ fn takes(labels: Labels, label: Asked) -> bool {
     }
 }
 
+fn takes_categories(estimator: &EstimatorSettings) -> bool {
+    let category = Feature { name: "word".into(), type_name: "utf8".into(), encoder: Encoder::OneHot(64) };
+    estimator.settings().check_features(&[category]).is_ok()
+}
+
 fn plan(estimator: &EstimatorSettings, asked: Asked) -> Result<Signature, Problems> {
     plan_weighted(estimator, asked, None)
 }
@@ -80,7 +85,8 @@ fn plan_weighted(estimator: &EstimatorSettings, asked: Asked, weight: Option<&st
         Takes::Dense | Takes::Raw => vec![("a", number), ("b", number), ("word", Encoder::OneHot(64))],
         Takes::Nothing => vec![],
     };
-    let features = features.into_iter().map(|(name, encoder)| (name.to_owned(), encoder));
+    let features = features.into_iter().filter(|(_, encoder)| encoder.is_number() || takes_categories(estimator));
+    let features = features.map(|(name, encoder)| (name.to_owned(), encoder));
     let features = Features::Encoded(features.collect());
     let reward = (estimator.labels() == Labels::Actions).then_some("size").filter(|reward| label != Some(*reward));
     let label = LabelColumns { label, reward, weight };

@@ -16,6 +16,7 @@ pub(super) use stacking::Stacking;
 pub(super) use voting::Voting;
 
 use super::checks::check_from_to;
+use super::settings::an_estimator;
 use super::{
     Estimator, EstimatorSettings, Gives, Kind, Labels, Predict, Settings, Shape, Step, Takes, likeliest, positive,
 };
@@ -29,11 +30,6 @@ const MOST_MEMBERS: usize = 100;
 /// The schema of a list of estimators, which would have no end if it said all that one can have: such lists are among it.
 fn list_of_estimators(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "minItems": 1, "maxItems": MOST_MEMBERS, "items": an_estimator(generator) })
-}
-
-/// The schema of an estimator: any table.
-fn an_estimator(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "object", "additionalProperties": true })
 }
 
 /// Says which member does not learn such labels, or is wrong in itself.

@@ -52,8 +52,8 @@ impl Settings for KNeighborsClassifier {
     }
 
     fn build(&self, features: &[Feature], classes: &[Class]) -> Box<dyn Estimator> {
-        let (shape, verdict) = (Shape::new(features, classes), Shares { classes: classes.len() });
-        Box::new(Neighbours::new(self.n_neighbors, self.weights, self.window, features, shape, verdict))
+        let verdict = Shares { classes: classes.len() };
+        Box::new(Neighbours::new(self.n_neighbors, self.weights, self.window, features, verdict))
     }
 }
 

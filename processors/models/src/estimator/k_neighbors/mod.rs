@@ -3,7 +3,7 @@
 mod classifier;
 mod nearest;
 mod regressor;
-mod window;
+mod search;
 
 use millstream_core::{Problem, Result};
 use schemars::JsonSchema;
@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 pub(super) use classifier::KNeighborsClassifier;
 use nearest::{Nearest, Neighbour};
 pub(super) use regressor::KNeighborsRegressor;
-use window::Window;
 
 use super::checks::check_from_to;
-use super::{ByRow, Estimator, Gives, Kind, Labels, Row, Settings, Shape, ends_of_categories};
+use super::window::Window;
+use super::{ByRow, Estimator, Gives, Kind, Labels, Row, Settings};
 use crate::encode::Feature;
 use crate::label::Class;
 use crate::tensors::Tensors;
@@ -69,8 +69,8 @@ struct Neighbours<V> {
 }
 
 impl<V> Neighbours<V> {
-    fn new(count: u32, weights: Weights, rows: u32, features: &[Feature], shape: Shape, verdict: V) -> Self {
-        Self { count: count as usize, weights, window: Window::new(features, shape, rows as usize), verdict }
+    fn new(count: u32, weights: Weights, rows: u32, features: &[Feature], verdict: V) -> Self {
+        Self { count: count as usize, weights, window: Window::new(features, rows as usize), verdict }
     }
 
     /// How much a neighbour counts, of which the nearest lies so far away.
@@ -93,9 +93,10 @@ impl<V: Verdict> ByRow for Neighbours<V> {
     #[inline(always)]
     fn predict_one(&self, row: Row<'_>, into: &mut [f64]) {
         let mut nearest = Nearest::new(self.count);
-        self.window.search(row, &mut nearest);
+        search::search(&self.window, row, &mut nearest);
         let least = nearest.found().first().map_or(f64::NAN, |neighbour| neighbour.square);
-        let counted = |neighbour: &Neighbour| (self.window.target(neighbour), self.counts(neighbour, least));
+        let target = |neighbour: &Neighbour| self.window.target(self.window.place(neighbour.older));
+        let counted = |neighbour: &Neighbour| (target(neighbour), self.counts(neighbour, least));
         self.verdict.conclude(nearest.found().iter().map(counted), into);
     }
 

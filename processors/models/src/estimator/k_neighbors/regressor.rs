@@ -54,9 +54,8 @@ impl Settings for KNeighborsRegressor {
         most_numbers(self.window, features)
     }
 
-    fn build(&self, features: &[Feature], classes: &[Class]) -> Box<dyn Estimator> {
-        let shape = Shape::new(features, classes);
-        Box::new(Neighbours::new(self.n_neighbors, self.weights, self.window, features, shape, Mean))
+    fn build(&self, features: &[Feature], _classes: &[Class]) -> Box<dyn Estimator> {
+        Box::new(Neighbours::new(self.n_neighbors, self.weights, self.window, features, Mean))
     }
 }
 

@@ -12,7 +12,7 @@ fn features(numbers: usize, slots: &[u32]) -> Vec<Feature> {
 }
 
 fn neighbours<V>(count: u32, rows: u32, features: &[Feature], verdict: V) -> Neighbours<V> {
-    Neighbours::new(count, Weights::Distance, rows, features, Shape::new(features, &[]), verdict)
+    Neighbours::new(count, Weights::Distance, rows, features, verdict)
 }
 
 fn noise(row: usize, salt: u64) -> f64 {
@@ -54,12 +54,12 @@ fn the_nearest_are_found_and_the_older_of_equals_first() {
             let (numbers, slots) = row(index);
             let encoded = Row { numbers: &numbers, slots: &slots };
             let mut nearest = Nearest::new(count as usize);
-            neighbours.window.search(encoded, &mut nearest);
+            search::search(&neighbours.window, encoded, &mut nearest);
             let found: Vec<_> = nearest.found().iter().map(|found| (found.square, found.older)).collect();
             assert_eq!(found, by_hand(index, window as usize, count as usize), "row {index} of a window of {window}");
             neighbours.learn_one(encoded, index as f64);
-            let oldest = Neighbour { square: 0.0, older: 0 };
-            assert_eq!(neighbours.window.target(&oldest), (index + 1).saturating_sub(window as usize) as f64);
+            let oldest = neighbours.window.place(0);
+            assert_eq!(neighbours.window.target(oldest), (index + 1).saturating_sub(window as usize) as f64);
         }
     }
 }
