@@ -52,6 +52,15 @@ const SAMPLES: &[Sample] = &[
         settings: "model = 'm'\nestimator = { type = 'adaptive_random_forest_regressor', n_models = 3 }\nfeatures = ['v', 'k']\nlabel = 'n'\nweight = 'w'\n\
                    missing = 'mean'",
     },
+    Sample {
+        node: "train",
+        settings: "model = 'm'\nestimator = { type = 'svc', window = 20, refit = 10 }\nfeatures = ['n', 'k']\nlabel = 'y'\npublish = { rows = 30 }",
+    },
+    Sample {
+        node: "train",
+        settings: "model = 'm'\nestimator = { type = 'rbf_sampler', n_components = 10, estimator = { type = 'logistic_regression' } }\n\
+                   features = ['n', 'k']\nlabel = 'y'\nweight = 'w'\nmissing = 'mean'",
+    },
     Sample { node: "predict", settings: "model = 'm'" },
     Sample { node: "predict", settings: "model = 'm'\nbefore_first = 'hold'\nmodel_version = true" },
     Sample { node: "predict", settings: "model = 'm'\nbefore_first = 'fail'\nthreshold = 0.2" },

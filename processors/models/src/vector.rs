@@ -62,7 +62,8 @@ pub(crate) fn exp(x: f64) -> f64 {
     const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
     let vanishes = x < -700.0;
     let x = x.clamp(-700.0, 700.0);
-    let k = (x * std::f64::consts::LOG2_E + ROUNDING) - ROUNDING;
+    let shifted = x * std::f64::consts::LOG2_E + ROUNDING;
+    let k = shifted - ROUNDING;
     let r = (x - k * LN_2_HIGH) - k * LN_2_LOW;
     let (r2, r4) = (r * r, (r * r) * (r * r));
     let ones = 1.0 + r;
@@ -71,7 +72,8 @@ pub(crate) fn exp(x: f64) -> f64 {
     let eighths = (1.0 / 40_320.0 + r * (1.0 / 362_880.0)) + (1.0 / 3_628_800.0 + r * (1.0 / 39_916_800.0)) * r2;
     let twelfths = 1.0 / 479_001_600.0 + r * (1.0 / 6_227_020_800.0);
     let series = ones + (squares + r4 * (fourths + r4 * (eighths + r4 * twelfths)));
-    let value = series * f64::from_bits(((k as i64 + 1023) as u64) << 52);
+    // The last bits of what was shifted are `k`, so that no number has to be converted, for which not all processors have vectors.
+    let value = series * f64::from_bits(shifted.to_bits().wrapping_add(1023) << 52);
     if vanishes { 0.0 } else { value }
 }
 

@@ -1,5 +1,5 @@
-//! Rows, feature by feature, so that one is compared with several others at once: what is added up for each of them is added in the order of the
-//! features, whatever the width of vectors.
+//! Rows in blocks, each feature by feature, so that one is compared with a block of others at once: what is added up for each of them is added in the order of
+//! the features, whatever the width of vectors.
 
 use millstream_core::Result;
 
@@ -21,11 +21,11 @@ pub(super) struct Columns {
     /// How many numbers a row has.
     numbers: usize,
     /// How many places there are, padding included.
-    stride: usize,
-    /// Of the numbers, one column behind the other.
-    columns: Vec<f64>,
-    /// Of the categories.
-    slots: Vec<u32>,
+    places: usize,
+    /// By block and number, that of each place.
+    columns: Vec<[f64; AT_ONCE]>,
+    /// By block and category, the slot of each place.
+    slots: Vec<[u32; AT_ONCE]>,
 }
 
 impl Columns {
@@ -35,8 +35,9 @@ impl Columns {
     }
 
     fn of(numbers: usize, ends: Vec<u32>, rows: usize) -> Self {
-        let stride = rows.next_multiple_of(AT_ONCE).max(AT_ONCE);
-        Self { numbers, stride, columns: vec![0.0; stride * numbers], slots: vec![NOTHING; stride * ends.len()], ends }
+        let blocks = rows.div_ceil(AT_ONCE).max(1);
+        let (columns, slots) = (vec![[0.0; AT_ONCE]; blocks * numbers], vec![[NOTHING; AT_ONCE]; blocks * ends.len()]);
+        Self { numbers, places: blocks * AT_ONCE, columns, slots, ends }
     }
 
     /// Places for so many rows of the same features.
@@ -51,7 +52,7 @@ impl Columns {
 
     /// How many places there are, a multiple of [`AT_ONCE`].
     pub fn places(&self) -> usize {
-        self.stride
+        self.places
     }
 
     /// How many numbers a row has.
@@ -77,41 +78,47 @@ impl Columns {
         })
     }
 
+    /// The columns of the block that has a place.
+    #[inline(always)]
+    fn block(&self, place: usize) -> (&[[f64; AT_ONCE]], &[[u32; AT_ONCE]]) {
+        let (block, categories) = (place / AT_ONCE, self.ends.len());
+        let columns = &self.columns[block * self.numbers..(block + 1) * self.numbers];
+        (columns, &self.slots[block * categories..(block + 1) * categories])
+    }
+
     /// Puts a row.
     #[inline(always)]
     pub fn put(&mut self, place: usize, row: Row<'_>) {
-        for (column, number) in self.columns.chunks_exact_mut(self.stride).zip(row.numbers) {
-            column[place] = *number;
-        }
-        for (column, slot) in self.slots.chunks_exact_mut(self.stride).zip(Self::by_category(&self.ends, row)) {
-            column[place] = slot;
-        }
+        let (block, lane, categories) = (place / AT_ONCE, place % AT_ONCE, self.ends.len());
+        let columns = &mut self.columns[block * self.numbers..(block + 1) * self.numbers];
+        columns.iter_mut().zip(row.numbers).for_each(|(column, number)| column[lane] = *number);
+        let slots = &mut self.slots[block * categories..(block + 1) * categories];
+        slots.iter_mut().zip(Self::by_category(&self.ends, row)).for_each(|(column, slot)| column[lane] = slot);
     }
 
     /// Reads a row, without padding.
     #[inline(always)]
     pub fn read(&self, place: usize, into: &mut Scratch) {
+        let ((columns, slots), lane) = (self.block(place), place % AT_ONCE);
         into.numbers.clear();
-        into.numbers.extend(self.columns.chunks_exact(self.stride).map(|column| column[place]));
+        into.numbers.extend(columns.iter().map(|column| column[lane]));
         into.slots.clear();
-        let slots = self.slots.chunks_exact(self.stride).map(|column| column[place]);
-        into.slots.extend(slots.filter(|slot| *slot != NOTHING));
+        into.slots.extend(slots.iter().map(|column| column[lane]).filter(|slot| *slot != NOTHING));
     }
 
-    /// The squares of the distances of a row from those from a place on. Categories that differ lie as far apart as their slots: the square is 2,
-    /// or 1 where one has no value.
+    /// The squares of the distances of a row from those of the block that begins at a place. Categories that differ lie as far apart as their slots: the
+    /// square is 2, or 1 where one has no value.
     #[inline(always)]
     pub fn squares(&self, row: Row<'_>, start: usize) -> [f64; AT_ONCE] {
+        let (columns, slots) = self.block(start);
         let mut squares = [0.0; AT_ONCE];
-        for (column, number) in self.columns.chunks_exact(self.stride).zip(row.numbers) {
-            let Some(column) = column[start..].first_chunk::<AT_ONCE>() else { continue };
+        for (column, number) in columns.iter().zip(row.numbers) {
             for lane in 0..AT_ONCE {
                 let off = column[lane] - number;
                 squares[lane] += off * off;
             }
         }
-        for (column, slot) in self.slots.chunks_exact(self.stride).zip(Self::by_category(&self.ends, row)) {
-            let Some(column) = column[start..].first_chunk::<AT_ONCE>() else { continue };
+        for (column, slot) in slots.iter().zip(Self::by_category(&self.ends, row)) {
             for lane in 0..AT_ONCE {
                 let lacks = column[lane] == NOTHING || slot == NOTHING;
                 let apart = if lacks { 1.0 } else { 2.0 };
@@ -121,18 +128,17 @@ impl Columns {
         squares
     }
 
-    /// The products of a row with those from a place on. Categories that are the same count 1.
+    /// The products of a row with those of the block that begins at a place. Categories that are the same count 1.
     #[inline(always)]
     pub fn products(&self, row: Row<'_>, start: usize) -> [f64; AT_ONCE] {
+        let (columns, slots) = self.block(start);
         let mut products = [0.0; AT_ONCE];
-        for (column, number) in self.columns.chunks_exact(self.stride).zip(row.numbers) {
-            let Some(column) = column[start..].first_chunk::<AT_ONCE>() else { continue };
+        for (column, number) in columns.iter().zip(row.numbers) {
             for lane in 0..AT_ONCE {
                 products[lane] += column[lane] * number;
             }
         }
-        for (column, slot) in self.slots.chunks_exact(self.stride).zip(Self::by_category(&self.ends, row)) {
-            let Some(column) = column[start..].first_chunk::<AT_ONCE>() else { continue };
+        for (column, slot) in slots.iter().zip(Self::by_category(&self.ends, row)) {
             for lane in 0..AT_ONCE {
                 products[lane] += if column[lane] == slot && slot != NOTHING { 1.0 } else { 0.0 };
             }
@@ -140,32 +146,36 @@ impl Columns {
         products
     }
 
-    /// The column of a number.
+    /// The numbers of the block that begins at a place, one column behind the other.
     #[inline(always)]
-    pub fn column(&self, number: usize) -> &[f64] {
-        &self.columns[number * self.stride..(number + 1) * self.stride]
+    pub fn columns(&self, start: usize) -> &[[f64; AT_ONCE]] {
+        self.block(start).0
     }
 
-    /// Writes the rows of these places, in their order.
+    /// Writes the rows of these places, in their order, one column behind the other.
     pub fn save(&self, name: &str, places: &[usize], tensors: &mut Tensors) {
-        let columns = self.columns.chunks_exact(self.stride);
-        let numbers: Vec<_> = columns.flat_map(|column| places.iter().map(|place| column[*place])).collect();
-        tensors.put_f64(&format!("{name}numbers"), &[self.numbers, places.len()], &numbers);
-        let columns = self.slots.chunks_exact(self.stride);
-        let slots: Vec<_> = columns.flat_map(|column| places.iter().map(|place| column[*place])).collect();
-        tensors.put_u32(&format!("{name}slots"), &[self.ends.len(), places.len()], &slots);
+        let (rows, categories) = (places.len(), self.ends.len());
+        let number = |(number, place): (usize, &usize)| self.block(*place).0[number][place % AT_ONCE];
+        let each = (0..self.numbers).flat_map(|column| places.iter().map(move |place| (column, place)));
+        tensors.put_f64(&format!("{name}numbers"), &[self.numbers, rows], &each.map(number).collect::<Vec<_>>());
+        let slot = |(category, place): (usize, &usize)| self.block(*place).1[category][place % AT_ONCE];
+        let each = (0..categories).flat_map(|column| places.iter().map(move |place| (column, place)));
+        tensors.put_u32(&format!("{name}slots"), &[categories, rows], &each.map(slot).collect::<Vec<_>>());
     }
 
     /// Reads rows into these places.
     pub fn load(&mut self, name: &str, places: &[usize], tensors: &Tensors) -> Result<()> {
-        let rows = places.len();
+        let (rows, categories) = (places.len(), self.ends.len());
         let numbers = tensors.f64s(&format!("{name}numbers"), &[self.numbers, rows])?;
-        let slots = tensors.u32s(&format!("{name}slots"), &[self.ends.len(), rows])?;
-        for (index, column) in self.columns.chunks_exact_mut(self.stride).enumerate() {
-            places.iter().zip(&numbers[index * rows..]).for_each(|(place, number)| column[*place] = *number);
-        }
-        for (index, column) in self.slots.chunks_exact_mut(self.stride).enumerate() {
-            places.iter().zip(&slots[index * rows..]).for_each(|(place, slot)| column[*place] = *slot);
+        let slots = tensors.u32s(&format!("{name}slots"), &[categories, rows])?;
+        for (row, place) in places.iter().enumerate() {
+            let (block, lane) = (place / AT_ONCE, place % AT_ONCE);
+            for column in 0..self.numbers {
+                self.columns[block * self.numbers + column][lane] = numbers[column * rows + row];
+            }
+            for column in 0..categories {
+                self.slots[block * categories + column][lane] = slots[column * rows + row];
+            }
         }
         Ok(())
     }

@@ -50,8 +50,33 @@ approval_x, approval_y = numbers(read("approval"), slice(1, 6)) / 100, numbers(r
 chicks_x, chicks_y = chicks()
 
 
+def state(row, map, reps=2, scale=1.0):
+    """The amplitudes of a row's qubits, by the formulas of the circuits."""
+    row, qubits = row * scale, len(row)
+    bits = np.arange(2**qubits)[:, None] >> np.arange(qubits) & 1
+    if map == "angle":
+        return np.where(bits, np.sin(row / 2), np.cos(row / 2)).prod(axis=1)
+    phase = bits @ (2 * row)
+    for one, other in itertools.combinations(range(qubits if map == "zz" else 0), 2):
+        phase = phase + (bits[:, one] ^ bits[:, other]) * 2 * (np.pi - row[one]) * (np.pi - row[other])
+    hadamards = (-1.0) ** (bits @ bits.T) / 2 ** (qubits / 2)
+    amplitudes = np.eye(2**qubits)[0]
+    for _ in range(reps):
+        amplitudes = np.exp(1j * phase) * (hadamards @ amplitudes)
+    return amplitudes
+
+
+def fidelities(x, y, circuit):
+    x, y = (np.array([state(row, **circuit) for row in rows]) for rows in (x, y))
+    return np.abs(x.conj() @ y.T) ** 2
+
+
 def write(file, data, estimator, x, y, settings, weights=None):
-    model = estimator(shrinking=False, tol=1e-5, **settings)
+    known = dict(settings)
+    if isinstance(settings["kernel"], dict):
+        circuit = settings["kernel"]["quantum"]
+        known["kernel"] = lambda one, other: fidelities(one, other, circuit)
+    model = estimator(shrinking=False, tol=1e-5, **known)
     model.fit(x[:FITTED], y[:FITTED], sample_weight=weights)
     behind = x[FITTED : FITTED + DECIDED]
     decided = model.predict(behind) if estimator is SVR else model.decision_function(behind)
@@ -71,6 +96,10 @@ with open("svm.ndjson", "w") as file:
             if settings["kernel"] != "poly":
                 write(file, "approval", SVR, approval_x, approval_y, {**settings, "epsilon": epsilon})
             write(file, "chicks", SVR, chicks_x, chicks_y, {**settings, "epsilon": epsilon})
+    for quantum in [{"map": "zz", "reps": 1, "scale": 0.5}, {"map": "z"}, {"map": "angle", "scale": 2.0}]:
+        settings = {"kernel": {"quantum": quantum}, "C": 3.0}
+        write(file, "approval", SVR, approval_x, approval_y, {**settings, "epsilon": 0.01})
+        write(file, "phishing", SVC, phishing_x, phishing_y, settings)
     weights = [[0.5, 1.0, 3.0][row % 3] for row in range(FITTED)]
-    write(file, "phishing", SVC, phishing_x, phishing_y, {"C": 2.0}, weights)
-    write(file, "approval", SVR, approval_x, approval_y, {"C": 2.0}, weights)
+    write(file, "phishing", SVC, phishing_x, phishing_y, {"kernel": "rbf", "C": 2.0}, weights)
+    write(file, "approval", SVR, approval_x, approval_y, {"kernel": "rbf", "C": 2.0}, weights)

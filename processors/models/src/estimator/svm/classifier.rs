@@ -16,9 +16,10 @@ use crate::label::Class;
 ///
 /// Take it where rows are few and dear, features are numbers, and the border is curved: nothing that learns row by row is as exact on some thousand rows. Don't take it
 /// where features are many and most say nothing, or where rows change faster than it is fitted; over all rows ever, `rbf_sampler` before a linear
-/// estimator comes near to it. It is fitted anew every `refit` rows, and the rows behind wait for it: the time grows with the square
-/// of the window, 0.01 seconds for 1,000 rows of 28 numbers and half a second for 10,000. What it predicts before the first fit, at row 16, is the
-/// first class. The window takes 8 bytes for each row and feature, the support vectors as much again, and a fit `cache_size` more.
+/// estimator comes near to it. It is fitted anew every `refit` rows, and the rows behind wait for it: the time grows with the square of the window, some
+/// milliseconds for 1,000 rows of 28 numbers and 0.4 seconds for 10,000, where scikit-learn takes 0.95; by 2,079 support vectors 60,000 rows a second are predicted,
+/// where it predicts 7,400. Before the first fit, at row 16, the first class is predicted. The window takes 8 bytes for each row and
+/// feature, the support vectors at most as much again, and a fit as much for sorted rows and `cache_size` more.
 ///
 /// With `kernel = { quantum = … }` rows are compared as the states that a quantum computer's circuit makes of them, computed exactly here (`QSVC` of Qiskit,
 /// with its `FidelityStatevectorKernel`). That is for trying what such a computer would find: on data as it is, `rbf` is as good or better, and quicker. A row of `n` numbers has a state of

@@ -109,9 +109,8 @@ fn power(base: f64, exponent: u32) -> f64 {
 #[inline(always)]
 fn fidelities(states: &Columns, state: Row<'_>, start: usize) -> [f64; AT_ONCE] {
     let (mut real, mut imaginary) = ([0.0; AT_ONCE], [0.0; AT_ONCE]);
-    for (amplitude, [own_real, own_imaginary]) in state.numbers.as_chunks().0.iter().enumerate() {
-        let of_state = |part| states.column(2 * amplitude + part)[start..].first_chunk::<AT_ONCE>();
-        let (Some(reals), Some(imaginaries)) = (of_state(0), of_state(1)) else { continue };
+    let amplitudes = states.columns(start).as_chunks().0.iter();
+    for ([reals, imaginaries], [own_real, own_imaginary]) in amplitudes.zip(state.numbers.as_chunks().0) {
         for lane in 0..AT_ONCE {
             real[lane] += own_real * reals[lane] + own_imaginary * imaginaries[lane];
             imaginary[lane] += own_real * imaginaries[lane] - own_imaginary * reals[lane];

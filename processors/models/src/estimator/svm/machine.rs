@@ -93,6 +93,8 @@ impl Machine {
     #[inline(always)]
     fn values(&self, row: Row<'_>, room: &mut Scratch) -> Vec<f64> {
         let vectors = self.embedded.as_ref().unwrap_or(&self.vectors);
+        // Without padding, which would be further qubits.
+        let row = Row { numbers: &row.numbers[..self.vectors.numbers()], ..row };
         let row = self.kernel.embed(row, room);
         let mut values = vec![0.0; vectors.places()];
         for (block, values) in values.as_chunks_mut::<AT_ONCE>().0.iter_mut().enumerate() {

@@ -45,13 +45,16 @@ struct Variables {
     up: Vec<f64>,
     /// 0 for what may still move against its sign, and infinity for others.
     low: Vec<f64>,
+    /// Memory for how far each comes together with another.
+    gains: Vec<f64>,
 }
 
 impl Variables {
     fn new(task: &Task) -> Self {
         let count = task.signs.len();
         let slopes = task.signs.iter().zip(&task.linear).map(|(sign, linear)| -sign * linear).collect();
-        let mut variables = Self { alphas: vec![0.0; count], slopes, up: vec![0.0; count], low: vec![0.0; count] };
+        let zeros = || vec![0.0; count];
+        let mut variables = Self { alphas: zeros(), slopes, up: zeros(), low: zeros(), gains: zeros() };
         (0..count).for_each(|variable| variables.mark(task, variable));
         variables
     }
@@ -70,20 +73,22 @@ impl Variables {
     /// down.
     #[inline(always)]
     fn extremes(&self) -> (usize, f64, f64) {
-        let (mut block, mut most, mut least) = (0, f64::NEG_INFINITY, f64::INFINITY);
-        let blocks = blocks(&self.slopes).zip(blocks(&self.up)).zip(blocks(&self.low));
-        for (index, ((slopes, up), low)) in blocks.enumerate() {
-            let most_here = largest(std::array::from_fn(|lane| slopes[lane] + up[lane]));
-            let least_here = -largest(std::array::from_fn(|lane| -(slopes[lane] + low[lane])));
-            if most_here >= most {
-                (block, most) = (index, most_here);
+        let (mut most, mut least) = ([f64::NEG_INFINITY; SIDE_BY_SIDE], [f64::INFINITY; SIDE_BY_SIDE]);
+        let parts = parts(&self.slopes).zip(parts(&self.up)).zip(parts(&self.low));
+        for ((slopes, up), low) in parts {
+            for lane in 0..SIDE_BY_SIDE {
+                let (rising, falling) = (slopes[lane] + up[lane], slopes[lane] + low[lane]);
+                most[lane] = if rising > most[lane] { rising } else { most[lane] };
+                least[lane] = if falling < least[lane] { falling } else { least[lane] };
             }
-            least = if least_here < least { least_here } else { least };
         }
-        let is_it = |variable: &usize| self.slopes[*variable] + self.up[*variable] == most;
-        let first = block * AT_ONCE;
-        let found = (first..self.slopes.len().min(first + AT_ONCE)).rev().find(is_it).unwrap_or(first);
-        (found, most, least)
+        let (most, least) =
+            (most.into_iter().fold(f64::NEG_INFINITY, f64::max), least.into_iter().fold(f64::INFINITY, f64::min));
+        let rising = |start: usize| -> [f64; SIDE_BY_SIDE] {
+            let (slopes, up) = (&self.slopes[start..start + SIDE_BY_SIDE], &self.up[start..start + SIDE_BY_SIDE]);
+            std::array::from_fn(|lane| slopes[lane] + up[lane])
+        };
+        (last(self.slopes.len(), most, rising).unwrap_or(0), most, least)
     }
 
     /// Brings all slopes up to date after the variables with these lines have moved.
@@ -98,30 +103,34 @@ impl Variables {
 
     /// The variable with which the one of the largest slope comes farthest, by a square approximation: the last of equals.
     #[inline(always)]
-    fn partner(&self, task: &Task, variable: usize, line: &[f32]) -> Option<usize> {
+    fn partner(&mut self, task: &Task, variable: usize, line: &[f32]) -> Option<usize> {
         let (most, points) = (self.slopes[variable], line.len());
         let own = task.own[variable % points];
-        let gains = |start: usize| -> [f64; AT_ONCE] {
-            let (slopes, low) = (&self.slopes[start..start + AT_ONCE], &self.low[start..start + AT_ONCE]);
-            let point = start % points;
-            let (line, others) = (&line[point..point + AT_ONCE], &task.own[point..point + AT_ONCE]);
-            std::array::from_fn(|lane| {
-                let difference = most - slopes[lane];
-                let curvature = (own + others[lane]) - 2.0 * f64::from(line[lane]);
-                let curvature = if curvature > 0.0 { curvature } else { TAU };
-                let gain = difference * difference / curvature - low[lane];
-                if difference > 0.0 { gain } else { f64::NEG_INFINITY }
-            })
-        };
-        let (mut block, mut best) = (0, f64::NEG_INFINITY);
-        for start in (0..self.slopes.len()).step_by(AT_ONCE) {
-            let here = largest(gains(start));
-            if here >= best {
-                (block, best) = (start, here);
+        let mut best = [f64::NEG_INFINITY; SIDE_BY_SIDE];
+        let halves = self
+            .gains
+            .chunks_exact_mut(points)
+            .zip(self.slopes.chunks_exact(points))
+            .zip(self.low.chunks_exact(points));
+        for ((gains, slopes), low) in halves {
+            let line = line.as_chunks::<SIDE_BY_SIDE>().0.iter().zip(parts(&task.own));
+            let parts = gains.as_chunks_mut::<SIDE_BY_SIDE>().0.iter_mut().zip(parts(slopes)).zip(parts(low)).zip(line);
+            for (((gains, slopes), low), (line, others)) in parts {
+                for lane in 0..SIDE_BY_SIDE {
+                    let difference = most - slopes[lane];
+                    let curvature = (own + others[lane]) - 2.0 * f64::from(line[lane]);
+                    let curvature = if curvature > 0.0 { curvature } else { TAU };
+                    let gain = difference * difference / curvature - low[lane];
+                    gains[lane] = if difference > 0.0 { gain } else { f64::NEG_INFINITY };
+                    best[lane] = if gains[lane] > best[lane] { gains[lane] } else { best[lane] };
+                }
             }
         }
-        let found = gains(block).iter().rposition(|gain| *gain == best);
-        found.filter(|_| best > f64::NEG_INFINITY).map(|lane| block + lane)
+        let best = best.into_iter().fold(f64::NEG_INFINITY, f64::max);
+        let gains = |start: usize| -> [f64; SIDE_BY_SIDE] {
+            std::array::from_fn(|lane| self.gains[start..start + SIDE_BY_SIDE][lane])
+        };
+        last(self.gains.len(), best, gains).filter(|_| best > f64::NEG_INFINITY)
     }
 
     /// Moves two variables to where they are best, within their bounds. Returns by how much, each times its sign.
@@ -184,21 +193,23 @@ impl Variables {
     }
 }
 
-fn blocks(values: &[f64]) -> impl Iterator<Item = &[f64; AT_ONCE]> {
+/// So many values are looked at side by side. Which is the largest does not depend on how many.
+const SIDE_BY_SIDE: usize = AT_ONCE / 2;
+
+fn parts(values: &[f64]) -> impl Iterator<Item = &[f64; SIDE_BY_SIDE]> {
     values.as_chunks().0.iter()
 }
 
-/// The largest, found in halves, which vectors are quick with: there is only one, in whatever order they are compared.
+/// The place of the last of so many values that is this one.
 #[inline(always)]
-fn largest(mut values: [f64; AT_ONCE]) -> f64 {
-    let mut half = AT_ONCE / 2;
-    while half > 0 {
-        for lane in 0..half {
-            values[lane] = if values[lane] > values[lane + half] { values[lane] } else { values[lane + half] };
+fn last(count: usize, wanted: f64, values: impl Fn(usize) -> [f64; SIDE_BY_SIDE]) -> Option<usize> {
+    for start in (0..count).step_by(SIDE_BY_SIDE).rev() {
+        let values = values(start);
+        if values.iter().fold(false, |any, value| any | (*value == wanted)) {
+            return values.iter().rposition(|value| *value == wanted).map(|lane| start + lane);
         }
-        half /= 2;
     }
-    values[0]
+    None
 }
 
 /// Finds the minimum.
@@ -217,8 +228,9 @@ impl Work for Solve<'_, '_> {
         let points = task.own.len();
         for _ in 0..task.most_steps {
             let (i, most, least) = variables.extremes();
-            // Also where nothing may move, or is no number.
-            if !(most - least >= task.tolerance) || most == f64::NEG_INFINITY || least == f64::INFINITY {
+            // Nothing may move where one of them is infinite.
+            let distance = most - least;
+            if distance < task.tolerance || !distance.is_finite() {
                 break;
             }
             let first = lines.find(i % points);

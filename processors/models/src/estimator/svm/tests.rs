@@ -72,5 +72,5 @@ fn what_is_decided_is_what_scikit_learn_decides() {
         }
         count += 1;
     }
-    assert_eq!(count, 66);
+    assert_eq!(count, 72);
 }
