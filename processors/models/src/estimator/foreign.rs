@@ -221,8 +221,15 @@ impl Input {
         let mut values = vec![convert(f64::NAN); rows * columns.len()];
         for (at, column) in columns.iter().enumerate() {
             let places = values[at..].iter_mut().step_by(columns.len());
-            let each = places.zip(column.values()).enumerate();
-            each.filter(|(row, _)| column.is_valid(*row)).for_each(|(_, (place, number))| *place = convert(*number));
+            let each = places.zip(column.values());
+            match column.nulls() {
+                None => each.for_each(|(place, number)| *place = convert(*number)),
+                Some(nulls) => each.zip(nulls).for_each(|((place, number), is_there)| {
+                    if is_there {
+                        *place = convert(*number);
+                    }
+                }),
+            }
         }
         Ok(Tensor::from_array((self.shape(rows), values))?.into_dyn())
     }

@@ -94,11 +94,11 @@ impl Sessions {
         }
         let environment = environment()?;
         let open = || -> ort::Result<Session> {
-            // Threads that wait for work by turning would take cores from the flow.
+            // Threads turn while they wait for work of a batch, which is sooner there than they could be woken, and sleep between batches.
             Session::builder(&environment)?
                 .with_optimization_level(GraphOptimizationLevel::Level3)?
                 .with_intra_threads(threads::count())?
-                .with_intra_op_spinning(false)?
+                .with_config_entry("session.force_spinning_stop", "1")?
                 .commit_from_memory(&self.bytes)
         };
         open().doing(|| "opening the model with onnxruntime")
