@@ -1,5 +1,6 @@
-"""Learns a model of every estimator that can be written as ONNX, on real rows, writes it, and compares what onnxruntime predicts by the file with
-what `millstream predict` says. `tests/onnx` runs it:
+"""Models as ONNX files, both ways. Learns a model of every estimator that can be written as ONNX, on real rows, writes it, and compares what onnxruntime
+predicts by the file with what `millstream predict` says. Imports files of scikit-learn, and of these models, and compares what `millstream` predicts by
+them, in a flow and over HTTP, with what onnxruntime says in Python. `tests/onnx` runs it:
 
     python onnx.py PROGRAM
 """
@@ -7,9 +8,11 @@ what `millstream predict` says. `tests/onnx` runs it:
 import csv
 import json
 import math
+import os
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from pathlib import Path
 
 # This file is called as the package is.
@@ -17,8 +20,18 @@ sys.path.pop(0)
 import numpy as np
 import onnx
 import onnxruntime
+import sklearn.ensemble
+import sklearn.linear_model
+import sklearn.neural_network
+import sklearn.svm
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from skl2onnx import convert_sklearn
+from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 
 PROGRAM = sys.argv[1]
+LIBRARY = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"))
 DATA = Path(__file__).resolve().parent.parent / "processors/models/tests/data"
 # Of numbers, as a share of the larger one where that is more than 1. Numbers of networks are of 32 bits, and so are all steps to them.
 TOLERANCE = 1e-6
@@ -119,8 +132,13 @@ def toml(value):
             return repr(value)
 
 
+def ask(folder, *arguments, library=LIBRARY, **more):
+    environment = os.environ | {"ORT_DYLIB_PATH": str(library)}
+    return subprocess.run([PROGRAM, *arguments], cwd=folder, env=environment, capture_output=True, text=True, **more)
+
+
 def run(folder, *arguments, **more):
-    ran = subprocess.run([PROGRAM, *arguments], cwd=folder, capture_output=True, text=True, **more)
+    ran = ask(folder, *arguments, **more)
     if ran.returncode != 0:
         raise SystemExit(f"{' '.join(map(str, arguments))}: {ran.stderr}{ran.stdout}")
     return ran.stdout
@@ -218,8 +236,8 @@ def compare(what, outputs, lines):
     return off
 
 
-with tempfile.TemporaryDirectory() as folder:
-    folder = Path(folder)
+def write_ours(folder):
+    """Compares models of the program with what onnxruntime makes of their files."""
     worst = {}
     for model, estimator, settings, rows, features, schema in learn(folder):
         what = f"{estimator} {toml(settings)} on {model}"
@@ -232,3 +250,145 @@ with tempfile.TemporaryDirectory() as folder:
         worst[estimator] = max(worst.get(estimator, 0.0), off)
         print(f"{what}: at most {off:.1e} off")
     print("the same as onnxruntime says, but for " + ", ".join(f"{off:.1e} ({name})" for name, off in worst.items()))
+
+
+def read_ours(folder):
+    """Imports files of the program's own, which say what they predict, and compares with the models that they are of."""
+    for model in ["m0_phishing", "m2_segments", "m3_chicks"]:
+        rows = DATA_SETS[model.split("_")[1]][0]
+        features = [key for key in rows[0] if key not in LABELS]
+        run(folder, "models", "import", f"{model}.onnx", "--name", f"again_{model}")
+        was, now = (by_program(folder, name, rows, features) for name in [model, f"again_{model}"])
+        number = "probability" if "probability" in was[0] else "prediction"
+        check(f"{model}, read again", [line[number] for line in now], [line[number] for line in was])
+        assert number == "prediction" or [line["prediction"] for line in now] == [line["prediction"] for line in was]
+    print("files of ours are read again")
+
+
+def scikit_learn(folder):
+    """Writes files of scikit-learn: name, how it is imported, features, and the output with what speaks for each class."""
+    random = np.random.default_rng(7)
+    numbers = random.normal(size=(2000, 5)).astype(np.float32)
+    amount, classes = numbers[:, 0] * 3 + numbers[:, 1], np.digitize(numbers[:, 0] + numbers[:, 1], [-0.5, 0.7])
+    words = np.where(numbers[:, 2] > 0, "größe", np.where(numbers[:, 3] > 0, "b", ""))
+    matrix, names = [("X", FloatTensorType([None, 5]))], ["a", "b", "c", "d", "e"]
+    two, texts = classes > 0, np.array(["no", "odd", "yes"])[classes]
+    models = {
+        "forest": (sklearn.ensemble.RandomForestClassifier(20, random_state=0).fit(numbers, classes), {}),
+        "logistic": (make_pipeline(StandardScaler(), sklearn.linear_model.LogisticRegression()).fit(numbers, texts), {"zipmap": False}),
+        "network": (sklearn.neural_network.MLPClassifier((8,), max_iter=20, random_state=0).fit(numbers, classes), {"zipmap": False}),
+        "line": (sklearn.linear_model.LinearRegression().fit(numbers, amount), None),
+        "trees": (sklearn.ensemble.GradientBoostingRegressor(n_estimators=10).fit(numbers, amount), None),
+        "vectors": (sklearn.svm.SVC(probability=False, max_iter=500).fit(numbers, classes), {"zipmap": False}),
+        "margin": (sklearn.svm.LinearSVC().fit(numbers, two.astype(int)), {}),
+    }
+    for name, (model, options) in models.items():
+        options = {} if options is None else {"options": {id(model): options}}
+        file = convert_sklearn(model, initial_types=matrix, target_opset={"": 17, "ai.onnx.ml": 3}, **options)
+        (folder / f"{name}.onnx").write_bytes(file.SerializeToString())
+        rows = [dict(zip(names, map(float, row))) for row in numbers]
+        more = ["--features", ",".join(names)] + (["--scores"] if name in ["vectors", "margin"] else [])
+        yield name, more, rows, {"X": numbers}
+    columns = {"amount": numbers[:, :1], "items": (numbers[:, 1:2] * 3).astype(np.int64), "country": words.reshape(-1, 1).astype(object)}
+    types = [("amount", FloatTensorType([None, 1])), ("items", Int64TensorType([None, 1])), ("country", StringTensorType([None, 1]))]
+    parts = ColumnTransformer([("numbers", StandardScaler(), [0, 1]), ("words", OneHotEncoder(handle_unknown="ignore"), [2])])
+    table = np.hstack([columns["amount"].astype(object), columns["items"].astype(object), columns["country"]])
+    model = make_pipeline(parts, sklearn.linear_model.LogisticRegression()).fit(table, texts)
+    (folder / "columns.onnx").write_bytes(convert_sklearn(model, initial_types=types).SerializeToString())
+    rows = [{name: values[row, 0].item() if name != "country" else values[row, 0] for name, values in columns.items()} for row in range(len(numbers))]
+    yield "columns", [], rows, columns
+
+
+def expect(file, feed):
+    """What onnxruntime says: the classes, if there are such, and numbers."""
+    outputs = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, feed)
+    if len(outputs) == 1:
+        return None, outputs[0]
+    label, numbers = outputs
+    if isinstance(numbers, list):
+        numbers = np.array([list(row.values()) for row in numbers])
+    return label, numbers
+
+
+def read_theirs(folder):
+    for name, more, rows, feed in scikit_learn(folder):
+        run(folder, "models", "import", f"{name}.onnx", "--name", name, *more)
+        label, numbers = expect(folder / f"{name}.onnx", feed)
+        lines = by_program(folder, name, rows, list(rows[0]))
+        if label is None:
+            check(name, [line["prediction"] for line in lines], numbers[:, 0])
+            continue
+        assert [line["prediction"] for line in lines] == list(label), f"{name}: other classes are predicted"
+        one, several = ("score", "scores") if "--scores" in more else ("probability", "probabilities")
+        if several in lines[0]:
+            check(name, [list(line[several].values()) for line in lines], numbers)
+        else:
+            check(name, [line[one] for line in lines], numbers[:, -1])
+    print("files of scikit-learn predict what onnxruntime says")
+
+
+def serve(folder):
+    """Asks a server for predictions of a file of others."""
+    *_, (name, _, rows, feed) = scikit_learn(folder)
+    environment = os.environ | {"ORT_DYLIB_PATH": str(LIBRARY)}
+    command = [PROGRAM, "serve", name, "--address", "127.0.0.1:0", "--without-token"]
+    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            line = next(line for line in server.stderr if "serving `" in line)
+            address = "http://" + line.split("`")[-2]
+            with urllib.request.urlopen(f"{address}/v2/models/{name}") as answer:
+                metadata = json.load(answer)
+            datatypes = {column["name"]: column["datatype"] for column in metadata["inputs"]}
+            assert datatypes == {"amount": "FP32", "items": "INT64", "country": "BYTES"}, metadata
+            body = json.dumps({"rows": rows[:100]}).encode()
+            request = urllib.request.Request(f"{address}/api/v1/models/{name}/predict", body, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request) as answer:
+                predictions = json.load(answer)["predictions"]
+            label, numbers = expect(folder / f"{name}.onnx", feed)
+            assert [row["prediction"] for row in predictions] == list(label[:100])
+            check(name, [row["probability"] for row in predictions], numbers[:100].max(axis=1))
+        finally:
+            server.terminate()
+    print("a file of others is served")
+
+
+FLOW = """
+[input.rows]
+type = "file"
+path = "rows.csv"
+schema = { amount = "float32", items = "int64", country = "TYPE" }
+[processor.predicted]
+type = "predict"
+from = "rows"
+model = "columns@champion"
+[output.out]
+type = "stdout"
+from = "predicted"
+"""
+
+
+def say_what_is_wrong(folder):
+    """Without the library flows are checked, and the way to it is said; columns that don't fit, and training, are refused."""
+    (folder / "rows.csv").write_text("amount,items,country\n1.5,2,b\n")
+    (folder / "flow.toml").write_text(FLOW.replace("TYPE", "utf8"))
+    (folder / "odd.toml").write_text(FLOW.replace("TYPE", "float64"))
+    checked = ask(folder, "check", "flow.toml", library="/nowhere.so")
+    assert checked.returncode == 0, checked.stderr
+    ran = ask(folder, "run", "flow.toml", library="/nowhere.so")
+    assert ran.returncode == 1 and "pip install --target DIR onnxruntime" in ran.stderr, ran.stderr
+    checked = ask(folder, "check", "odd.toml")
+    assert checked.returncode == 2 and "`country` (utf8)" in checked.stderr + checked.stdout, checked
+    train = 'type = "train"\nlabel = "country"\nestimator = { type = "onnx", inputs = [], output = "x", columns = 1, gives = "number" }\n'
+    (folder / "train.toml").write_text(FLOW.replace("TYPE", "utf8").replace('type = "predict"\n', train).replace("columns@champion", "mine"))
+    checked = ask(folder, "check", "train.toml")
+    assert checked.returncode == 2 and "`type` can't be `onnx`" in checked.stderr, checked
+    (folder / "damaged.onnx").write_bytes((folder / "columns.onnx").read_bytes()[:700])
+    imported = ask(folder, "models", "import", "damaged.onnx", "--name", "damaged")
+    assert imported.returncode == 1 and "importing `damaged.onnx`" in imported.stderr, imported
+    print("what is wrong is said")
+
+
+with tempfile.TemporaryDirectory() as folder:
+    folder = Path(folder)
+    for part in [write_ours, read_ours, read_theirs, serve, say_what_is_wrong]:
+        part(folder)

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use millstream_core::{Error, Result, ResultExt as _};
-use millstream_models::Model;
 use millstream_models::registry::{
     Aliases, CHAMPION, ModelCard, ModelReference, ModelRegistry, Notes, Resolved, Selector,
 };
+use millstream_models::{Import, Missing, Model, sha256};
 use serde_json::{Value as Json, json};
 
 use crate::exit::{CommandError, Exit, Outcome};
@@ -36,6 +36,8 @@ pub enum ModelsCommand {
     Lineage(OneVersion),
     /// Write a version as a file that the programs of others predict by: `millstream models export fraud@champion --output fraud.onnx`.
     Export(ExportArguments),
+    /// Bring a model of others, which is an ONNX file, into the registry: `millstream models import fraud.onnx --name fraud`. onnxruntime computes it.
+    Import(ImportArguments),
     /// Point an alias at a version: `millstream models alias fraud champion 3`.
     Alias {
         /// The model.
@@ -100,6 +102,38 @@ pub struct ExportArguments {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Where the model is kept.
+    #[command(flatten)]
+    registry: RegistryArguments,
+}
+
+/// What `models import` takes.
+#[derive(Debug, Args)]
+pub struct ImportArguments {
+    /// The file.
+    file: PathBuf,
+    /// What the model is to be called. If there is such a model, this is its next version.
+    #[arg(long)]
+    name: String,
+    /// The names of the features, for the columns of its inputs in their order. By default those of the inputs, with numbers behind them where an
+    /// input has several columns.
+    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
+    features: Option<Vec<String>>,
+    /// The column that it predicts.
+    #[arg(long, value_name = "COLUMN")]
+    label: Option<String>,
+    /// The classes, in the order of its numbers, if the file does not say them.
+    #[arg(long, value_name = "CLASS,…", value_delimiter = ',')]
+    classes: Option<Vec<String>>,
+    /// The output with the prediction, or with what speaks for each class, if there are several.
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
+    /// What it says about classes are scores, and no probabilities.
+    #[arg(long)]
+    scores: bool,
+    /// Numbers may be missing: they are NaN for the model then.
+    #[arg(long)]
+    allow_missing: bool,
+    /// Where models are kept.
     #[command(flatten)]
     registry: RegistryArguments,
 }
@@ -186,6 +220,7 @@ pub fn models(command: ModelsCommand) -> Outcome {
             show(&lineage, models.remote.json())?;
         }
         ModelsCommand::Export(asked) => export(&asked)?,
+        ModelsCommand::Import(asked) => import(asked)?,
         ModelsCommand::Alias { model, alias, version, models } => set_alias(&models, &model, &alias, version)?,
         ModelsCommand::Promote { model, version, models } => set_alias(&models, &model, CHAMPION, version)?,
         ModelsCommand::Describe(describe) => notes::describe(&describe)?,
@@ -380,6 +415,20 @@ fn export(asked: &ExportArguments) -> Result<()> {
     let written = written.doing(|| format!("writing `{name}` as ONNX"))?;
     std::fs::write(&asked.output, written).doing(|| format!("writing `{}`", asked.output.display()))?;
     say!("`{}` predicts as {name} does", asked.output.display());
+    Ok(())
+}
+
+/// `millstream models import`
+fn import(asked: ImportArguments) -> Result<()> {
+    let ImportArguments { file, name, features, label, classes, output, scores, allow_missing, registry } = asked;
+    let missing = if allow_missing { Missing::Mean } else { Missing::Fail };
+    let said = Import { features, label, classes, output, scores, missing };
+    let bytes = std::fs::read(&file).doing(|| format!("reading `{}`", file.display()))?;
+    let model = Model::import(&bytes, &said).doing(|| format!("importing `{}`", file.display()))?;
+    let bytes = model.save()?;
+    let card = ModelCard::new(&name, model.signature(), 0);
+    let version = registry.open()?.publish(&name, &bytes, card, &sha256(&bytes))?;
+    say!("`{}` is {name}/{version}", file.display());
     Ok(())
 }
 

@@ -323,6 +323,7 @@ impl Version {
     fn computed_on(self, device: &OpenDevice) -> Result<Self> {
         let mut model = Arc::unwrap_or_clone(self.model);
         model.compute_on(device)?;
+        model.prepare()?;
         Ok(Self { model: Arc::new(model), ..self })
     }
 }

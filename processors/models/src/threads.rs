@@ -11,7 +11,8 @@ pub fn limit_threads(most: usize) {
     MOST.store(most, Ordering::Relaxed);
 }
 
-fn threads() -> usize {
+/// How many threads work at once.
+pub(crate) fn count() -> usize {
     match MOST.load(Ordering::Relaxed) {
         0 => available_parallelism().map_or(1, usize::from),
         most => most,
@@ -20,7 +21,7 @@ fn threads() -> usize {
 
 /// Does each piece of work, several at once if that is worth it.
 pub(crate) fn share<T: Send>(mut work: Vec<T>, is_worth_threads: bool, run: impl Fn(T) + Sync) {
-    let threads = if is_worth_threads { threads().min(work.len()) } else { 1 };
+    let threads = if is_worth_threads { count().min(work.len()) } else { 1 };
     scope(|scope| {
         for others in (1..threads).rev() {
             let own = work.split_off(work.len() - work.len() / (others + 1));

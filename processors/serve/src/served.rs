@@ -103,7 +103,9 @@ impl Served {
     /// If it is damaged, or has a feature of a type that is not known.
     pub fn new(model: &str, resolved: Resolved, limits: BatchLimits) -> CoreResult<Self> {
         let Resolved { version, bytes, card } = resolved;
-        let loaded = Model::load(&bytes).doing(|| format!("loading `{model}/{version}`"))?;
+        let loading = || format!("loading `{model}/{version}`");
+        let loaded = Model::load(&bytes).doing(loading)?;
+        loaded.prepare().doing(loading)?;
         let signature = loaded.signature();
         let fields = signature.features.iter().map(read_as).collect::<CoreResult<Vec<_>>>()?;
         let outputs = prediction_fields(signature, "", false).iter().map(Output::new).collect();

@@ -7,10 +7,10 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::{
-    EstimatorSettings, Kind, adaptive_random_forest, adaptive_random_forest_regressor, dbstream, ensemble, ftrl,
-    half_space_trees, hoeffding_tree, hoeffding_tree_regressor, k_means, k_neighbors, leveraging_bagging, lin_thompson,
-    lin_ucb, linear_regression, logistic_regression, mahalanobis, network, quantum_k_means, rbf_sampler, sgd,
-    softmax_regression, svm, z_score,
+    EstimatorSettings, Kind, adaptive_random_forest, adaptive_random_forest_regressor, dbstream, ensemble, foreign,
+    ftrl, half_space_trees, hoeffding_tree, hoeffding_tree_regressor, k_means, k_neighbors, leveraging_bagging,
+    lin_thompson, lin_ucb, linear_regression, logistic_regression, mahalanobis, network, quantum_k_means, rbf_sampler,
+    sgd, softmax_regression, svm, z_score,
 };
 
 static ESTIMATORS: &[EstimatorKind] = &[
@@ -44,7 +44,10 @@ static ESTIMATORS: &[EstimatorKind] = &[
     EstimatorKind::of::<lin_thompson::LinThompson>(),
 ];
 
-/// All estimators, in the order in which they are shown.
+/// What is not trained here: models of others are imported.
+static FOREIGN: &[EstimatorKind] = &[EstimatorKind::of::<foreign::Onnx>()];
+
+/// All estimators that learn, in the order in which they are shown.
 pub fn estimators() -> &'static [EstimatorKind] {
     ESTIMATORS
 }
@@ -74,7 +77,7 @@ impl EstimatorKind {
     }
 
     pub(super) fn find(name: &str) -> Result<&'static Self, Problem> {
-        ESTIMATORS.iter().find(|kind| kind.name == name).ok_or_else(|| {
+        ESTIMATORS.iter().chain(FOREIGN).find(|kind| kind.name == name).ok_or_else(|| {
             let known = ESTIMATORS.iter().map(|kind| kind.name);
             Problem::new(format!("there is no estimator `{name}`")).help(known_names(name, known))
         })

@@ -12,6 +12,7 @@ mod checks;
 mod columns;
 mod dbstream;
 mod ensemble;
+mod foreign;
 mod forest;
 mod ftrl;
 mod gives;
@@ -52,6 +53,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use batch::{Predict, Step};
 use by_row::{ByRow, Lesson};
+pub(crate) use foreign::{Onnx, OnnxGives, OnnxInput};
 pub use gives::{Certainty, Gives, PredictedColumn};
 pub(crate) use gives::{likeliest, positive};
 pub use labels::Labels;
@@ -88,6 +90,11 @@ pub(crate) trait Settings: Debug + Send + Sync {
 
     /// The labels that it learns.
     fn labels(&self) -> Labels;
+
+    /// Whether it learns at all. What others have made does not.
+    fn learns(&self) -> bool {
+        true
+    }
 
     /// Whether rows may count more or less than others.
     fn takes_weights(&self) -> bool {
@@ -175,6 +182,14 @@ pub(crate) trait Estimator: Debug + Send + Sync {
     /// Whether that costs next to nothing.
     fn is_shared(&self) -> bool {
         false
+    }
+
+    /// Loads what predicting needs beside the model, so that it doesn't fail only when there are rows.
+    ///
+    /// # Errors
+    /// If that is not there.
+    fn prepare(&self) -> Result<()> {
+        Ok(())
     }
 
     /// Goes on computing on a device, if it [can](Settings::supports_devices).

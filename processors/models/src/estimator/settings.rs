@@ -23,7 +23,7 @@ pub struct EstimatorSettings {
 }
 
 impl EstimatorSettings {
-    pub(super) fn new<T: Kind>(settings: T) -> Self {
+    pub(crate) fn new<T: Kind>(settings: T) -> Self {
         let mut table = Map::from_iter([("type".to_owned(), T::NAME.into())]);
         let own = serde_json::to_value(&settings).expect("settings are tables, which have only texts as keys");
         table.extend(own.as_object().cloned().unwrap_or_default());

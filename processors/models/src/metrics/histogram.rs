@@ -26,7 +26,8 @@ fn bin(probability: f64) -> usize {
     if probability > 0.5 {
         BINS - 1 - bin_below_half((1.0 - probability).max(0.0))
     } else {
-        bin_below_half(probability.max(0.0))
+        // Of two zeros, either may be the larger one, and the sum is the one without a sign.
+        bin_below_half(probability.max(0.0) + 0.0)
     }
 }
 

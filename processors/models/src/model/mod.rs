@@ -3,6 +3,7 @@
 mod copies;
 mod divergence;
 mod features;
+mod import;
 mod predictions;
 mod scored;
 mod signature;
@@ -15,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use copies::Copies;
 pub use features::Features;
+pub use import::Import;
 pub use predictions::{Predictions, prediction_fields};
 pub use scored::ScoredModel;
 pub use signature::Signature;
@@ -82,6 +84,14 @@ impl Model {
     /// Goes on computing on a device, if it is a network. Others are always computed on the CPU.
     pub fn compute_on(&mut self, device: &OpenDevice) -> Result<()> {
         self.estimator.compute_on(device)
+    }
+
+    /// Loads what predicting needs beside the model: of a model of others onnxruntime.
+    ///
+    /// # Errors
+    /// If that is not there.
+    pub fn prepare(&self) -> Result<()> {
+        self.estimator.prepare()
     }
 
     /// Reads features and labels.

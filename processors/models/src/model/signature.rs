@@ -56,6 +56,11 @@ impl Signature {
         if let Err(problem) = weight::check(weight.as_deref(), schema, estimator) {
             problems.push(problem);
         }
+        if !estimator.settings().learns() {
+            let problem = format!("`{}` is a model of others, which learns nothing", estimator.name());
+            let help = "`millstream models import` brings one into the registry, and `predict` takes it from there";
+            problems.push(Problem::new(problem).help(help).under("estimator"));
+        }
         let label = estimator.labels().plan(estimator.name(), schema, label, classes);
         let label = label.map_err(|found| problems.push(found));
         let classes = label.as_ref().map_or(&[][..], |label| classes_of(label.as_ref()));

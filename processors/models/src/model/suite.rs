@@ -368,3 +368,27 @@ fn what_features_say_is_learned() {
         assert!(better, "{}: {figure} {found}, and {without} without a model", what(&signature));
     }
 }
+
+#[test]
+fn what_can_be_written_as_onnx_is_and_else_it_is_said_what_can() {
+    for signature in signatures() {
+        let written = trained(&signature).to_onnx(Vec::new());
+        if signature.estimator.can_be_exported() {
+            assert_eq!(written.unwrap(), trained(&signature).to_onnx(Vec::new()).unwrap(), "{}", what(&signature));
+            let error = Model::new(signature).to_onnx(Vec::new()).unwrap_err().to_string();
+            assert_eq!(error, "the model has learned nothing yet");
+        } else {
+            let error = written.unwrap_err().to_string();
+            assert!(error.contains("can't be written as ONNX; these can: `logistic_regression`, "), "{error}");
+        }
+    }
+}
+
+#[test]
+fn hashed_features_are_said_not_to_be_in_onnx() {
+    let estimator = example(&estimators()[0]);
+    let features = Features::Encoded(vec![("word".to_owned(), Encoder::Hash(8))]);
+    let signature = Signature::plan(&rows().schema(), &estimator, &features, "yes", None, Missing::Mean).unwrap();
+    let error = trained(&signature).to_onnx(Vec::new()).unwrap_err().to_string();
+    assert_eq!(error, "feature `word` is encoded by `hash`, which ONNX has no operator for; `one_hot` can be written");
+}

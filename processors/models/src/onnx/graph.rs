@@ -264,19 +264,18 @@ fn tensor(element: ElementType, shape: &[usize], bytes: impl IntoIterator<Item =
     TensorProto {
         dims: shape.iter().map(|length| *length as i64).collect(),
         data_type: element as i32,
-        string_data: Vec::new(),
-        name: String::new(),
         raw_data: bytes.into_iter().collect(),
+        ..TensorProto::default()
     }
 }
 
-/// An input or output. The sides whose length isn't said are as long as there are rows.
-fn value_info(name: &str, element: ElementType, shape: &[Option<usize>]) -> ValueInfoProto {
-    let length = |length: &Option<usize>| match length {
-        Some(length) => Length::Value(*length as i64),
-        None => Length::Name("rows".to_owned()),
+/// An input or output. The first side is as long as there are rows, if nothing is said; another one may then have any length.
+pub(super) fn value_info(name: &str, element: ElementType, shape: &[Option<usize>]) -> ValueInfoProto {
+    let length = |(at, length): (usize, &Option<usize>)| match length {
+        Some(length) => Some(Length::Value(*length as i64)),
+        None => (at == 0).then(|| Length::Name("rows".to_owned())),
     };
-    let dim = shape.iter().map(|side| DimensionProto { length: Some(length(side)) }).collect();
+    let dim = shape.iter().enumerate().map(|side| DimensionProto { length: length(side) }).collect();
     let tensor_type = TensorTypeProto { elem_type: element as i32, shape: Some(TensorShapeProto { dim }) };
     ValueInfoProto { name: name.to_owned(), r#type: Some(TypeProto { tensor_type: Some(tensor_type) }) }
 }

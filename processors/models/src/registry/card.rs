@@ -84,7 +84,7 @@ impl ModelCard {
 
     /// What files of others have room for: texts by name, each after `millstream.`.
     pub fn properties(&self) -> Vec<(String, String)> {
-        let label = self.label.as_ref().map(|label| ("label", label.column.clone()));
+        let label = self.label.as_ref().map(|label| ("label", value(label).to_string()));
         let properties = [
             ("model", self.model.clone()),
             ("version", self.version.to_string()),

@@ -54,7 +54,7 @@ impl Nodes {
     }
 
     /// Adds the operator, which gives the number of the leaf of each row, in a column.
-    fn to_onnx(self, graph: &mut Graph, rows: &Value) -> Value {
+    fn into_onnx(self, graph: &mut Graph, rows: &Value) -> Value {
         let (nodes, leaves) = (self.features.len(), self.leaves.len());
         let zeros = |count: usize| Attribute::Ints(vec![0; count]);
         let attributes = [
@@ -83,7 +83,7 @@ impl<K: Known> Tree<K> {
             return Err(Error::new(format!("a tree has {} leaves; ONNX counts {MOST_LEAVES} at most", leaves.len())));
         }
         let rows = side_by_side(graph, row);
-        let leaf = nodes.to_onnx(graph, &rows);
+        let leaf = nodes.into_onnx(graph, &rows);
         let leaf = graph.squeeze(&leaf, 1);
         let leaf = graph.cast(&leaf, ElementType::Int64);
         K::to_onnx(&self.plan, &leaves, graph, row, &leaf)

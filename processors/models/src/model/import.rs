@@ -1,0 +1,156 @@
+//! Models of others become models: what their files don't say is asked for.
+
+use std::collections::HashSet;
+
+use millstream_core::{Error, Result, known_names};
+
+use super::{Model, Signature};
+use crate::encode::{Encoder, Feature, Missing};
+use crate::estimator::{EstimatorSettings, Onnx, OnnxGives, OnnxInput};
+use crate::label::{Class, Label};
+use crate::onnx::{ElementType, Foreign};
+use crate::tensors::Tensors;
+
+/// What is said about a model of others beside its file.
+#[derive(Clone, Debug, Default)]
+pub struct Import {
+    /// The names of the features, in the order of the columns of the inputs.
+    pub features: Option<Vec<String>>,
+    /// The column that it predicts.
+    pub label: Option<String>,
+    /// The classes that it predicts, in the order of its numbers.
+    pub classes: Option<Vec<String>>,
+    /// The output with the prediction, if there are several.
+    pub output: Option<String>,
+    /// Whether its numbers are scores of classes, and no probabilities.
+    pub scores: bool,
+    /// What happens to rows that lack a feature: a missing number can be NaN.
+    pub missing: Missing,
+}
+
+impl Model {
+    /// The model of an ONNX file, which somebody else has made. It learns nothing, and is computed by onnxruntime.
+    ///
+    /// # Errors
+    /// If the file can't be read, or not be understood as a model of rows, with what is said about it.
+    pub fn import(file: &[u8], said: &Import) -> Result<Self> {
+        let foreign = Foreign::read(file)?;
+        let features = features(&foreign, said)?;
+        let output = foreign.output(said.output.as_deref())?;
+        let label = label(&foreign, said)?;
+        let gives = match (label.classes.is_empty(), said.scores) {
+            (true, _) => OnnxGives::Number,
+            (false, true) => OnnxGives::Scores,
+            (false, false) => OnnxGives::Probabilities,
+        };
+        let input = |input: &crate::onnx::ForeignTensor| OnnxInput {
+            name: input.name.clone(),
+            element: input.element as i32,
+            features: input.columns.unwrap_or(1) as u32,
+            vector: input.is_vector,
+        };
+        let onnx = Onnx {
+            inputs: foreign.inputs.iter().map(input).collect(),
+            output: output.name.clone(),
+            columns: output.columns.unwrap_or(label.classes.len().max(1)) as u32,
+            gives,
+        };
+        let estimator = EstimatorSettings::new(onnx);
+        let (weight, threshold, missing) = (None, None, said.missing);
+        let signature = Signature { estimator, features, label: Some(label), weight, missing, threshold };
+        let signature = Signature::from_json(&signature.to_json())?;
+        let mut tensors = Tensors::default();
+        Self::new(signature.clone()).put_into(&mut tensors)?;
+        tensors.put_u8("estimator.file", &foreign.bytes);
+        Self::of(signature, &tensors)
+    }
+}
+
+/// The features, one for each column of the inputs.
+fn features(foreign: &Foreign, said: &Import) -> Result<Vec<Feature>> {
+    let columns = foreign.inputs.iter().flat_map(|input| {
+        let columns = input.columns.unwrap_or(1);
+        let name = move |at: usize| if columns == 1 { input.name.clone() } else { format!("{}_{at}", input.name) };
+        (0..columns).map(move |at| (name(at), input.element))
+    });
+    let mut columns: Vec<_> = columns.collect();
+    if let Some(names) = &said.features {
+        if names.len() != columns.len() {
+            let (named, count) = (names.len(), columns.len());
+            return Err(Error::new(format!("{named} features are named, and its inputs have {count} columns")));
+        }
+        columns.iter_mut().zip(names).for_each(|((name, _), said)| name.clone_from(said));
+    }
+    let mut names = HashSet::new();
+    if let Some((twice, _)) = columns.iter().find(|(name, _)| !names.insert(name.clone())) {
+        return Err(Error::new(format!("there are two features `{twice}`; name all of them")));
+    }
+    if said.missing == Missing::Mean
+        && let Some((name, _)) =
+            columns.iter().find(|(_, element)| !matches!(element, ElementType::Float | ElementType::Double))
+    {
+        return Err(Error::new(format!("feature `{name}` is no float, so that it can't be NaN where it is missing")));
+    }
+    Ok(columns.into_iter().map(|(name, element)| feature(name, element)).collect())
+}
+
+fn feature(name: String, element: ElementType) -> Feature {
+    let (type_name, encoder) = match element {
+        // Texts go in as they are: one slot, which stands for nothing.
+        ElementType::String => ("utf8", Encoder::Hash(1)),
+        ElementType::Bool => ("boolean", Encoder::Raw),
+        ElementType::Float => ("float32", Encoder::Raw),
+        ElementType::Int8 => ("int8", Encoder::Raw),
+        ElementType::Int16 => ("int16", Encoder::Raw),
+        ElementType::Int32 => ("int32", Encoder::Raw),
+        ElementType::Int64 => ("int64", Encoder::Raw),
+        ElementType::Uint8 => ("uint8", Encoder::Raw),
+        ElementType::Uint16 => ("uint16", Encoder::Raw),
+        ElementType::Uint32 => ("uint32", Encoder::Raw),
+        ElementType::Uint64 => ("uint64", Encoder::Raw),
+        _ => ("float64", Encoder::Raw),
+    };
+    Feature { name, type_name: type_name.to_owned(), encoder }
+}
+
+/// What it predicts: what is said, or what the file says.
+fn label(foreign: &Foreign, said: &Import) -> Result<Label> {
+    if let Some(own) = &foreign.own_label
+        && said.classes.is_none()
+    {
+        return Ok(Label { column: said.label.clone().unwrap_or_else(|| own.column.clone()), ..own.clone() });
+    }
+    let classes = match &said.classes {
+        Some(classes) => of_texts(classes, foreign.label.as_ref().map(|(_, element)| *element))?,
+        None if foreign.label.is_some() => foreign.classes.clone(),
+        None => Vec::new(),
+    };
+    if let (true, Some((name, _))) = (classes.is_empty(), &foreign.label) {
+        return Err(Error::new(format!(
+            "it predicts classes, as `{name}`, and does not say which; say them, in the order of its numbers"
+        )));
+    }
+    let type_name = match classes.first() {
+        None => "float64",
+        Some(Class::Boolean(_)) => "boolean",
+        Some(Class::Integer(_)) => "int64",
+        Some(Class::Text(_)) => "utf8",
+    };
+    let column = said.label.clone().unwrap_or_else(|| "label".to_owned());
+    Ok(Label { column, type_name: type_name.to_owned(), classes, reward: None })
+}
+
+/// Classes that are said as texts, as those of a label of this type; where none is known, as whole numbers if all are such.
+fn of_texts(texts: &[String], element: Option<ElementType>) -> Result<Vec<Class>> {
+    let whole = || texts.iter().map(|text| text.parse().ok().map(Class::Integer)).collect::<Option<Vec<_>>>();
+    let boolean = || texts.iter().map(|text| text.parse().ok().map(Class::Boolean)).collect::<Option<Vec<_>>>();
+    let as_texts = || texts.iter().cloned().map(Class::Text).collect();
+    match element {
+        Some(ElementType::String) => Ok(as_texts()),
+        Some(ElementType::Bool) => boolean().ok_or_else(|| {
+            Error::new(format!("its classes are yes and no; {}", known_names("", ["false", "true"].into_iter())))
+        }),
+        Some(_) => whole().ok_or_else(|| Error::new("its classes are whole numbers")),
+        None => Ok(boolean().or_else(whole).unwrap_or_else(as_texts)),
+    }
+}
