@@ -66,6 +66,9 @@ fn a_model_is_a_function() {
     connection.ask("POST", INFER, "", tensors(6.0).to_string().as_bytes()).is(200);
     connection.ask("POST", "/", "", b"{}").is(400);
     connection.ask("POST", "/v2/repository/models/lateness/unload", "", b"").is(404);
+    // Nor does it show what else is in the registry.
+    connection.ask("POST", "/v2/repository/index", "", b"{}").is(404);
+    connection.ask("GET", "/api/2.0/mlflow-artifacts/artifacts/lateness/1/model.safetensors", "", b"").is(404);
 
     // HTTP/2 on the same port, as clients begin it who know of it: a frame of settings is answered by one.
     let mut second = function.connect();
@@ -98,6 +101,7 @@ fn a_function_takes_no_more_than_it_may_and_answers_what_was_asked_before_it_end
     let refused = other.ask("POST", "/", "", body.as_bytes()).is(429);
     assert!(refused.head.contains("retry-after: 1"), "{refused:?}");
     other.ask("GET", "/_/health", "", b"").is(200);
+    other.ask("GET", "/readyz", "", b"").is(200);
 
     function.tell_to_end();
     while other.ask("GET", "/_/health", "", b"").status != 503 {}
@@ -129,6 +133,9 @@ fn a_flow_is_a_function_whose_inputs_have_a_path_each() {
     assert_eq!(missing["error"], "rows are taken at `/payments`, `/labels`");
     connection.ask("POST", "/payments", json, b"[").is(400);
     connection.ask("GET", "/payments", "", b"").is(405);
+    let mut broken = function.connect();
+    broken.send(b"POST /payments HTTP/1.1\r\nhost: f\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n");
+    broken.answer().is(400);
     function.running.stop();
     assert!(workshop.list("temporary").is_empty(), "{:?}", workshop.list("temporary"));
 }
@@ -152,6 +159,12 @@ fn what_can_not_be_a_function_is_said() {
     refused("twice.toml", 2, "input `b` of flow `f` takes rows at the path `/`, as another one does");
     workshop.write("file.toml", "[flow]\nname = \"f\"\n[input.a]\ntype = \"generate\"\ncolumns = { a = \"1\" }\nrows = 1\n[output.c]\ntype = \"drop\"\nfrom = \"a\"\n");
     refused("file.toml", 2, "has no input that takes rows by HTTP");
+    flow("anywhere.toml", "address = \"127.0.0.1:0\"\n");
+    refused("anywhere.toml", 2, "listens at any port");
+    flow("files.toml", "[output.kept]\ntype = \"file\"\nfrom = \"a\"\npath = \"kept.ndjson\"\n");
+    refused("files.toml", 2, "output `kept` of flow `f` publishes files");
+    let misplaced = workshop.run(&["function", "files.toml", "--registry", "models"]);
+    assert!(misplaced.code == 2 && misplaced.stderr.contains("`--registry` is for a model"), "{}", misplaced.stderr);
     refused("missing.toml", 2, "missing.toml");
     refused("missing", 1, "missing");
 }

@@ -1,12 +1,16 @@
 """Runs the examples of the Python module, and looks at what they leave out: `python.py README URL TOKEN`, in the folder of a daemon. `tests/python` starts it."""
 
 import doctest
+import multiprocessing
+import pickle
+import signal
 import sys
 import threading
+import time
 
 import pandas
 import pyarrow
-from millstream import Client, Endpoint, FlowDoesNotCheck, MillstreamError, Registry
+from millstream import Client, Endpoint, FlowDoesNotCheck, MillstreamError, Registry, Rows
 
 readme, url, token = sys.argv[1:]
 
@@ -26,6 +30,11 @@ def refused(ask, *words, kind=MillstreamError):
     raise AssertionError(f"it should say {words}")
 
 
+def answers_of(count):
+    """How many rows are answered of so many."""
+    return len(models.predict("fraud", frame.head(1).to_dict("records") * count))
+
+
 # Rows come back as what they were sent as.
 models, daemon = Client(url, token=token), Client()
 rows = {"amount": [20.0, 880.0], "items": [1, 2], "country": ["DE", "FR"]}
@@ -34,6 +43,36 @@ assert models.predict("fraud", frame)["prediction"].to_dict() == {7: False, 9: T
 assert models.predict("fraud", table)["prediction"].to_pylist() == [False, True]
 assert [row["prediction"] for row in models.predict("fraud", frame.to_dict("records"))] == [False, True]
 assert models.predict("fraud", []) == []
+
+# Every process has a connection of its own, and one that was idle for long, or left in the middle, is not used again.
+pool = multiprocessing.get_context("fork").Pool(3)
+counts = [1, 4, 7] * 20
+assert pool.map(answers_of, counts) == counts
+time.sleep(11)
+assert models.predict("fraud", frame)["prediction"].tolist() == [False, True]
+
+
+class Stop(Exception):
+    """Somebody has lost patience."""
+
+
+def stop(*_):
+    raise Stop
+
+
+signal.signal(signal.SIGALRM, stop)
+for seconds in (0.0002, 0.001, 0.002):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        models.predict("fraud", frame)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except Stop:
+        pass
+    assert models.predict("fraud", frame)["prediction"].tolist() == [False, True]
+assert pickle.loads(pickle.dumps(models)).predict("fraud", frame)["prediction"].tolist() == [False, True]
+assert Rows([{"a": 1}, {"b": 2}]).to_arrow().column_names == ["a", "b"]
+refused(lambda: models.predict("fraud", [[1, 2]]), "dictionaries", kind=TypeError)
+refused(lambda: models.predict("fraud", [{"amount": b"1"}]), "bytes", kind=TypeError)
 
 # What is wrong is said as the server says it, whichever protocol it is of.
 assert refused(lambda: models.predict("none", frame), "`none` is not served").status == 404

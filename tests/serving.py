@@ -234,6 +234,15 @@ def ask_mlflow_registry():
     client.delete_registered_model_tag("fraud", "owner")
     assert client.get_model_version("fraud", "2").tags == {} and client.search_registered_models("tags.owner = 'payments'") == []
     assert client.get_model_version_download_uri("fraud", "2") == "mlflow-artifacts:/fraud/2"
+    # In Python, through its ONNX file.
+    import mlflow
+
+    mlflow.set_tracking_uri(URL)
+    mlflow.set_registry_uri(URL)
+    loaded = mlflow.pyfunc.load_model("models:/fraud@champion")
+    answer = loaded.predict({name: ROWS[[name]].to_numpy() for name in ROWS})
+    classes, probabilities = expected()
+    assert answer["label"].tolist() == classes and np.allclose(answer["probabilities"][:, 1], probabilities, atol=1e-9), answer
     for wrong in [lambda: client.get_registered_model("none"), lambda: client.get_model_version_by_alias("fraud", "tried")]:
         try:
             wrong()

@@ -233,6 +233,8 @@ fn a_server_without_tokens_predicts_and_nothing_more() {
         latest(&workshop)
     );
     connection.ask("POST", "/v2/repository/models/lateness/unload", "", b"").is(403);
+    connection.ask("GET", "/api/2.0/mlflow-artifacts/artifacts/lateness/1/model.safetensors", "", b"").is(403);
+    connection.ask("GET", "/v2/models", "", b"").is(200);
     // The page of another site can't have rows predicted either.
     connection.ask("POST", INFER, "origin: https://elsewhere.example\r\n", b"{}").is(403);
     let elsewhere = "POST /v2/models/lateness/infer HTTP/1.1\r\nhost: elsewhere.example\r\ncontent-length: 0\r\n\r\n";

@@ -35,7 +35,8 @@ class Client:
     def predict(self, model: str, rows: AnyRows, *, version: str | int | None = None) -> Any:
         """Predicts rows by a model that is served: a prediction a row, as what the rows were sent as. ``version`` is a number or an alias."""
         path = _path("models", model, "predict", query={"version": version})
-        said = self._json("POST", path, {"rows": records(rows)})
+        # It changes nothing, and may be asked for twice.
+        said = self._json("POST", path, {"rows": records(rows)}, again=True)
         return like(rows, said["predictions"])
 
     # Flows.
@@ -67,6 +68,7 @@ class Client:
 
         ``reset`` names nodes that start from scratch. ``name`` is needed where the text does not say it, or Python is older than 3.11."""
         name = name or _name(text)
+        reset = [reset] if isinstance(reset, str) else reset
         query = {"message": message, "start": str(start).lower(), "reset": ",".join(reset)}
         headers = {"content-type": "application/toml", **self._seen(name)}
         change = self._ask("PUT", _path("flows", name, query=query), text.encode(), headers).json()
@@ -127,7 +129,8 @@ class Client:
     def wait(self, operation: int) -> Operation:
         """Waits for the end of an operation. Raises :class:`OperationFailed` if it is no good one."""
         while True:
-            said = self._json("GET", _path("operations", operation), headers={"prefer": f"wait={_WAIT}"})
+            wait = max(1, min(_WAIT, int(self._transport.timeout / 2)))
+            said = self._json("GET", _path("operations", operation), headers={"prefer": f"wait={wait}"})
             if said["state"] == "done":
                 return said
             if said["state"] != "running":
@@ -179,14 +182,14 @@ class Client:
 
     # What all of them do.
 
-    def _ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
-        return self._transport.ask(method, path, body, headers)
+    def _ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, *, again: bool = False) -> Answer:
+        return self._transport.ask(method, path, body, headers, again=again)
 
-    def _json(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
+    def _json(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, *, again: bool = False) -> Any:
         headers = dict(headers or {})
         if body is not None:
             headers["content-type"] = "application/json"
-        return self._ask(method, path, None if body is None else encoded(body), headers).json()
+        return self._ask(method, path, None if body is None else encoded(body), headers, again=again).json()
 
     def _list(self, path: str) -> Rows:
         """A list, page by page."""

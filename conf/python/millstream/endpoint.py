@@ -14,6 +14,9 @@ from .transport import Transport
 #: Answers after which the same rows may be sent again.
 _AGAIN = (0, 409, 429, 502, 503, 504, 507)
 
+#: How long it is waited before that, where the server does not say, in seconds.
+_PAUSE = 0.2
+
 
 @dataclass
 class Taken:
@@ -41,16 +44,22 @@ class Endpoint:
     def send(self, rows: AnyRows, *, key: str | None = None) -> Taken:
         """Sends rows, and returns when they are durable: such as labels that became known."""
         body = encoded(records(rows))
-        headers = {"content-type": "application/json", "idempotency-key": key or uuid.uuid4().hex}
+        key = key or uuid.uuid4().hex
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError(f"{key!r} is no key: keys are printable ASCII")
+        headers = {"content-type": "application/json", "idempotency-key": key}
         end = time.monotonic() + self._patience
         while True:
             try:
-                said = self._transport.ask("POST", self._transport.path, body, headers).json()
+                said = self._transport.ask("POST", self._transport.path, body, headers, again=True).json()
+                if not isinstance(said, dict) or "first" not in said:
+                    raise MillstreamError(f"{self._transport.url}: no input of a flow answers there", 200, body=said)
                 return Taken(said["first"], said["rows"], said.get("answers"))
             except MillstreamError as error:
-                if error.status not in _AGAIN or time.monotonic() > end:
+                pause = error.retry_after or _PAUSE
+                if error.status not in _AGAIN or time.monotonic() + pause > end:
                     raise
-            time.sleep(0.2)
+            time.sleep(pause)
 
     def ask(self, rows: AnyRows, *, key: str | None = None) -> Any:
         """Sends rows, and returns what the flow answers, an answer a row, as what the rows were sent as."""

@@ -17,7 +17,10 @@ class Registry:
     """A registry: a folder, or ``s3://BUCKET/PREFIX``, ``gs://…``, ``az://…``. It is read by the program that this package brings."""
 
     def __init__(self, location: str = "models"):
-        self.location = location
+        is_folder = "://" not in location
+        self.location = os.path.expanduser(location) if is_folder else location
+        if is_folder and not os.path.isdir(self.location):
+            raise ValueError(f"there is no folder `{self.location}`")
 
     def versions(self, model: str | None = None) -> Rows:
         """The versions of a model, or of all, the newest first."""
@@ -33,7 +36,8 @@ class Registry:
         return json.loads(self._run("notes", reference))
 
     def _run(self, *arguments: str) -> str:
-        command = [_program(), "models", *arguments, "--registry", self.location, "--json"]
+        verb, *what = arguments
+        command = [_program(), "models", verb, "--registry", self.location, "--json", "--", *what]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         if ran.returncode != 0:
             raise MillstreamError(ran.stderr.strip().removeprefix("error: "))

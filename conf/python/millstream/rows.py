@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Union
 
 if TYPE_CHECKING:
@@ -28,11 +29,15 @@ class Rows(list[dict[str, Any]]):
     def to_arrow(self) -> pyarrow.Table:
         import pyarrow
 
-        return pyarrow.Table.from_pylist(list(self))
+        # Columns that the first row lacks are columns all the same.
+        names = dict.fromkeys(name for row in self for name in row)
+        return pyarrow.table({name: [row.get(name) for row in self] for name in names})
 
 
 def records(rows: AnyRows) -> list[dict[str, Any]]:
-    """The rows as dictionaries whose values JSON knows: what is no number is null."""
+    """The rows as dictionaries whose values JSON knows: what is no number is null.
+
+    Raises :class:`TypeError` for what is neither rows nor a row, and for values that JSON does not know."""
     if isinstance(rows, Mapping):
         plain: Iterable[Mapping[str, Any]] = [rows]
     elif hasattr(rows, "to_pylist"):
@@ -41,6 +46,9 @@ def records(rows: AnyRows) -> list[dict[str, Any]]:
         plain = rows.to_dict("records")
     else:
         plain = rows
+    plain = list(plain)
+    if not all(isinstance(row, Mapping) for row in plain):
+        raise TypeError("rows are dictionaries in a list, a data frame of pandas or a table of Arrow")
     return [{name: _value(value) for name, value in row.items()} for row in plain]
 
 
@@ -75,4 +83,8 @@ def _value(value: Any) -> Any:
     # Times of pandas that are none, which equal nothing.
     if value != value:
         return None
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+    if isinstance(value, Decimal):
+        return str(value)
+    if not hasattr(value, "isoformat"):
+        raise TypeError(f"{value!r} is a value of the type `{type(value).__name__}`, which JSON does not know")
+    return value.isoformat()

@@ -43,9 +43,9 @@ pub fn router(serving: Arc<Serving>, gate: Arc<Gate>) -> Router {
 }
 
 /// What answers the requests of a function, behind which there is a platform that knows who asks: rows are predicted by its model at `/`, and the
-/// protocols are where clients look for them. Which models are served can't be changed.
+/// protocols are where clients look for them. Which models are served can't be changed, and others are not to be seen.
 pub fn router_of_function(serving: Arc<Serving>, model: String) -> Router {
-    let routes = rest::routes().into_iter().filter(|route| route.access != Access::Manage);
+    let routes = rest::routes().into_iter().filter(|route| matches!(route.access, Access::Open | Access::Predict));
     routes
         .fold(Router::new(), |router, route| router.route(route.path, route.answering))
         .route("/", rest::predicting(model))
@@ -61,6 +61,9 @@ fn rules(gate: &Arc<Gate>, access: Access) -> Rules {
     let (role, audited) = match access {
         Access::Open => (None, false),
         Access::Predict => (Some(Role::Viewer), false),
+        // Where everybody is a viewer, that takes more than to be here.
+        Access::Look if gate.lets_everybody_in() => (Some(Role::Operator), false),
+        Access::Look => (Some(Role::Viewer), false),
         Access::Manage => (Some(Role::Operator), true),
     };
     Rules { gate: gate.clone(), role, audited }

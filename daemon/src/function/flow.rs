@@ -71,6 +71,7 @@ fn prepare(
     let planned = state.met(file, plan()?)?;
     planned.warnings.iter().for_each(|warning| note!("warning: {}: {warning}", planned.flow));
     let endpoints = endpoints(&planned)?;
+    check_outputs(&planned, arguments)?;
     let (mode, notes) = state.effects(&planned)?;
     notes.iter().for_each(|line| note!("{line}"));
     let failed = |error| Error::new(format!("{error}"));
@@ -87,6 +88,9 @@ fn endpoints(plan: &Plan) -> Result<Vec<HttpEndpoint>, CommandError> {
             let message = format!("input `{}` of flow `{}` {what}", node.name, plan.flow);
             Err(CommandError::Usage(message))
         };
+        if endpoint.address.port() == 0 {
+            return wrong("listens at any port, and it has to be known which: say one that is free");
+        }
         if endpoint.is_encrypted {
             return wrong("listens with `tls`; in a function the platform has the encryption, so leave that out");
         }
@@ -106,6 +110,18 @@ fn endpoints(plan: &Plan) -> Result<Vec<HttpEndpoint>, CommandError> {
         return Err(CommandError::Usage(message));
     }
     Ok(endpoints)
+}
+
+/// Refuses outputs whose files the next run of the function would not know, since it begins from scratch.
+fn check_outputs(plan: &Plan, arguments: &FunctionArguments) -> Result<(), CommandError> {
+    let publishes = |body: &PlannedBody| matches!(body, PlannedBody::Output { writes: Some(_), .. });
+    match plan.nodes.iter().find(|node| publishes(&node.body)) {
+        Some(node) if arguments.state.is_none() => Err(CommandError::Usage(format!(
+            "output `{}` of flow `{}` publishes files, and has to know later which are its own: keep its state with `--state DIR`",
+            node.name, plan.flow
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Has requests answered as soon as the flow listens, until it ends or is told to.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::daemon::ConfigArguments;
-use crate::exit::Outcome;
+use crate::exit::{CommandError, Outcome};
 use crate::token::duration;
 
 /// What `function` takes.
@@ -33,7 +33,8 @@ pub struct FunctionArguments {
     /// How many requests are answered at a time; others get 429. 0 is any number.
     #[arg(long, value_name = "N", env = "max_inflight", default_value_t = 0)]
     max_inflight: usize,
-    /// How long the platform may take to notice that the function is about to end: so long it still takes requests.
+    /// How long the platform may take to notice that the function is about to end, such as `5s`, `1m30s`, or a number of seconds: so long it still
+    /// takes requests.
     #[arg(long, value_name = "TIME", env = "healthcheck_interval", default_value = "0s", value_parser = seconds)]
     healthcheck_interval: Duration,
     /// How long it answers, when it is to end, what was asked before.
@@ -53,13 +54,38 @@ pub struct FunctionArguments {
     config: ConfigArguments,
 }
 
-/// A length of time, which platforms write as a number of seconds at times.
+/// A length of time as platforms write it: `30s`, `1m30s`, or a number of seconds.
 fn seconds(text: &str) -> Result<Duration, String> {
-    text.parse().map(Duration::from_secs).or_else(|_| duration(text))
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    // Each part ends with the letters of its unit.
+    let mut rest = text;
+    let mut sum = Duration::ZERO;
+    while !rest.is_empty() {
+        let unit = rest.find(char::is_alphabetic).unwrap_or(rest.len());
+        let end = rest[unit..].find(|letter: char| !letter.is_alphabetic()).map_or(rest.len(), |end| unit + end);
+        sum += duration(&rest[..end])?;
+        rest = &rest[end..];
+    }
+    Ok(sum)
 }
 
 /// `millstream function`
 pub fn function(arguments: &FunctionArguments) -> Outcome {
     let is_flow = Path::new(&arguments.target).extension().is_some_and(|ending| ending == "toml");
-    if is_flow { flow::run(arguments) } else { model::run(arguments) }
+    let misplaced = match is_flow {
+        true if arguments.registry.is_some() => {
+            Some("`--registry` is for a model; a flow's models are in the folder `models`")
+        }
+        false if arguments.state.is_some() || !arguments.sets.is_empty() => {
+            Some("`--state` and `--set` are for a flow")
+        }
+        _ => None,
+    };
+    match misplaced {
+        Some(why) => Err(CommandError::Usage(why.to_owned())),
+        None if is_flow => flow::run(arguments),
+        None => model::run(arguments),
+    }
 }

@@ -1,15 +1,13 @@
 //! `millstream models`: the versions of models and the names that point at them, in a registry or with a daemon.
 
+mod files;
 mod notes;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use millstream_core::{Error, Result, ResultExt as _};
-use millstream_models::registry::{
-    Aliases, CHAMPION, ModelCard, ModelReference, ModelRegistry, Notes, Resolved, Selector,
-};
-use millstream_models::{Import, Missing, Model, sha256};
+use millstream_models::registry::{Aliases, CHAMPION, ModelCard, ModelReference, ModelRegistry, Notes, Selector};
 use serde_json::{Value as Json, json};
 
 use crate::exit::{CommandError, Exit, Outcome};
@@ -35,9 +33,9 @@ pub enum ModelsCommand {
     /// Show which rows a version has learned from, as JSON: how far each input had been read.
     Lineage(OneVersion),
     /// Write a version as a file that the programs of others predict by: `millstream models export fraud@champion --output fraud.onnx`.
-    Export(ExportArguments),
+    Export(files::ExportArguments),
     /// Bring a model of others, which is an ONNX file, into the registry: `millstream models import fraud.onnx --name fraud`. onnxruntime computes it.
-    Import(ImportArguments),
+    Import(files::ImportArguments),
     /// Point an alias at a version: `millstream models alias fraud champion 3`.
     Alias {
         /// The model.
@@ -88,61 +86,6 @@ pub struct OneVersion {
     /// Whose models.
     #[command(flatten)]
     models: ModelsArguments,
-}
-
-/// What `models export` takes.
-#[derive(Debug, Args)]
-pub struct ExportArguments {
-    /// `fraud` (its champion), `fraud@champion`, `fraud@latest` or `fraud/3`.
-    model: String,
-    /// The format.
-    #[arg(long, value_enum, default_value = "onnx")]
-    format: Format,
-    /// The file.
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
-    /// Where the model is kept.
-    #[command(flatten)]
-    registry: RegistryArguments,
-}
-
-/// What `models import` takes.
-#[derive(Debug, Args)]
-pub struct ImportArguments {
-    /// The file.
-    file: PathBuf,
-    /// What the model is to be called. If there is such a model, this is its next version.
-    #[arg(long)]
-    name: String,
-    /// The names of the features, for the columns of its inputs in their order. By default those of the inputs, with numbers behind them where an
-    /// input has several columns.
-    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
-    features: Option<Vec<String>>,
-    /// The column that it predicts.
-    #[arg(long, value_name = "COLUMN")]
-    label: Option<String>,
-    /// The classes, in the order of its numbers, if the file does not say them.
-    #[arg(long, value_name = "CLASS,…", value_delimiter = ',')]
-    classes: Option<Vec<String>>,
-    /// The output with the prediction, or with what speaks for each class, if there are several.
-    #[arg(long, value_name = "NAME")]
-    output: Option<String>,
-    /// What it says about classes are scores, and no probabilities.
-    #[arg(long)]
-    scores: bool,
-    /// Numbers may be missing: they are NaN for the model then.
-    #[arg(long)]
-    allow_missing: bool,
-    /// Where models are kept.
-    #[command(flatten)]
-    registry: RegistryArguments,
-}
-
-/// The formats of the programs of others.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    /// That of ONNX, which onnxruntime reads.
-    Onnx,
 }
 
 /// Whose models are meant.
@@ -219,8 +162,8 @@ pub fn models(command: ModelsCommand) -> Outcome {
             }
             show(&lineage, models.remote.json())?;
         }
-        ModelsCommand::Export(asked) => export(&asked)?,
-        ModelsCommand::Import(asked) => import(asked)?,
+        ModelsCommand::Export(asked) => files::export(&asked)?,
+        ModelsCommand::Import(asked) => files::import(asked)?,
         ModelsCommand::Alias { model, alias, version, models } => set_alias(&models, &model, &alias, version)?,
         ModelsCommand::Promote { model, version, models } => set_alias(&models, &model, CHAMPION, version)?,
         ModelsCommand::Describe(describe) => notes::describe(&describe)?,
@@ -403,32 +346,6 @@ fn show(json: &Json, as_line: bool) -> Result<()> {
     } else {
         say!("{}", serde_json::to_string_pretty(json).doing(|| "writing JSON")?);
     }
-    Ok(())
-}
-
-/// `millstream models export`
-fn export(asked: &ExportArguments) -> Result<()> {
-    let Resolved { version, bytes, card } = asked.registry.open()?.resolve(&asked.model)?;
-    let name = format!("{}/{version}", card.model);
-    let Format::Onnx = asked.format;
-    let written = Model::load(&bytes).and_then(|model| model.to_onnx(card.properties()));
-    let written = written.doing(|| format!("writing `{name}` as ONNX"))?;
-    std::fs::write(&asked.output, written).doing(|| format!("writing `{}`", asked.output.display()))?;
-    say!("`{}` predicts as {name} does", asked.output.display());
-    Ok(())
-}
-
-/// `millstream models import`
-fn import(asked: ImportArguments) -> Result<()> {
-    let ImportArguments { file, name, features, label, classes, output, scores, allow_missing, registry } = asked;
-    let missing = if allow_missing { Missing::Mean } else { Missing::Fail };
-    let said = Import { features, label, classes, output, scores, missing };
-    let bytes = std::fs::read(&file).doing(|| format!("reading `{}`", file.display()))?;
-    let model = Model::import(&bytes, &said).doing(|| format!("importing `{}`", file.display()))?;
-    let bytes = model.save()?;
-    let card = ModelCard::new(&name, model.signature(), 0);
-    let version = registry.open()?.publish(&name, &bytes, card, &sha256(&bytes))?;
-    say!("`{}` is {name}/{version}", file.display());
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! Requests to a function that is a flow: each goes on to the input that takes rows at its path.
 
+use std::error::Error as StdError;
+use std::iter::successors;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,8 +64,17 @@ async fn send_on(State(forward): State<Arc<Forward>>, request: Request) -> Respo
             OF_CONNECTION.iter().for_each(|name| _ = parts.headers.remove(name));
             Response::from_parts(parts, Body::new(body))
         }
+        Err(error) if is_of_body(&error) => {
+            refuse(StatusCode::BAD_REQUEST, "the body can't be read, or has not come in time")
+        }
         Err(_) => refuse(StatusCode::BAD_GATEWAY, "the flow does not answer: it has failed, or is being stopped"),
     }
+}
+
+/// Whether it is the body of the request that has failed.
+fn is_of_body(error: &(dyn StdError + 'static)) -> bool {
+    let causes = successors(Some(error), |error| (*error).source());
+    causes.filter_map(|cause| cause.downcast_ref::<hyper::Error>()).any(hyper::Error::is_user)
 }
 
 impl Forward {

@@ -149,8 +149,11 @@ async fn ready(State(function): State<Arc<Function>>) -> (StatusCode, &'static s
 const FULL: (StatusCode, &str) =
     (StatusCode::TOO_MANY_REQUESTS, "as many requests are being answered as may be at a time\n");
 
-/// Has a request answered if there is room for it, and counts it.
+/// Has a request answered if there is room for it, and counts it. Those that only look, as probes do, take no room.
 async fn count(State(function): State<Arc<Function>>, request: Request, next: Next) -> Response {
+    if request.method().is_safe() {
+        return next.run(request).await;
+    }
     let Some(_flight) = function.begin() else {
         return ([(header::RETRY_AFTER, "1")], FULL).into_response();
     };

@@ -79,6 +79,11 @@ impl Gate {
         }
     }
 
+    /// Whether those may do something who say nothing of who they are.
+    pub fn lets_everybody_in(&self) -> bool {
+        self.everybody.is_some()
+    }
+
     /// Looks at the head of a request, and says who asks. `None` if it does not say.
     ///
     /// # Errors

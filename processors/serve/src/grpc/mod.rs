@@ -37,7 +37,7 @@ const SERVING: i32 = 1;
 const NOT_SERVING: i32 = 2;
 
 pub fn routes() -> Vec<Route> {
-    use Access::{Manage, Open, Predict};
+    use Access::{Look, Manage, Open, Predict};
     vec![
         rpc("/grpc.health.v1.Health/Check", Open, "Whether the models are served.", health),
         rpc("/inference.GRPCInferenceService/ServerLive", Open, "Whether the server answers.", live),
@@ -47,7 +47,7 @@ pub fn routes() -> Vec<Route> {
         rpc("/inference.GRPCInferenceService/ModelMetadata", Predict, "The columns of a model.", model),
         rpc("/inference.GRPCInferenceService/ModelInfer", Predict, "Predicts rows.", infer),
         rpc("/inference.GRPCInferenceService/ModelStatistics", Predict, "What versions have done.", statistics),
-        rpc("/inference.GRPCInferenceService/RepositoryIndex", Predict, "The models of the registry.", index),
+        rpc("/inference.GRPCInferenceService/RepositoryIndex", Look, "The models of the registry.", index),
         rpc("/inference.GRPCInferenceService/RepositoryModelLoad", Manage, "Serves a model from now on.", load),
         rpc("/inference.GRPCInferenceService/RepositoryModelUnload", Manage, "Serves a model no more.", unload),
     ]

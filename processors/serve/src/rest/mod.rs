@@ -76,8 +76,10 @@ pub struct Route {
 pub enum Access {
     /// Everybody.
     Open,
-    /// Those who may have rows predicted, and look at models.
+    /// Those who may have rows predicted, and look at the models that are served.
     Predict,
+    /// Those who may look into the registry: at models that are not served, and their files.
+    Look,
     /// Those who may say which models are served.
     Manage,
 }
@@ -97,6 +99,7 @@ pub fn page() -> String {
         let access = match access {
             Access::Open => "everybody",
             Access::Predict => "viewers",
+            Access::Look => "viewers with a token",
             Access::Manage => "operators",
         };
         let _ = writeln!(page, "| `{method} {path}` | {access} | {summary} |");

@@ -44,8 +44,10 @@ async fn files_of_versions_are_given_and_others_are_not() {
     let server = Server::start();
     let artifacts = "/api/2.0/mlflow-artifacts/artifacts";
     let files = server.get(&format!("{artifacts}?path=fraud/2")).await.good();
+    let names: Vec<_> = files["files"].as_array().unwrap().iter().map(|file| file["path"].clone()).collect();
+    assert_eq!(names, ["MLmodel", "model.onnx", "card.json", "model.safetensors"]);
     let file = server.get(&format!("{artifacts}/fraud/2/model.safetensors")).await;
-    assert_eq!(files["files"][1]["file_size"], file.bytes.len());
+    assert_eq!(files["files"][3]["file_size"], file.bytes.len());
     let model = registry(server.folder.path()).resolve("fraud/2").unwrap();
     assert_eq!(file.bytes, model.bytes);
     for path in

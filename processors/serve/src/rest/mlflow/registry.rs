@@ -25,93 +25,62 @@ type Answer = Result<Json<Value>, Failure>;
 /// Looks into the registry, or changes it.
 type Action = fn(&ModelRegistry, &Asked) -> Result<Value, Refusal>;
 
-pub fn routes() -> Vec<Route> {
-    use Access::{Manage, Predict};
-    let route = |method: Method, path: &'static str, access, summary, action: Action| {
-        let answer =
-            async move |State(serving): State<Arc<Serving>>, asked: Asked| carry_out(serving, asked, action).await;
-        Route::new(method, path, access, summary, answer)
+/// A path of MLflow's.
+macro_rules! path {
+    ($path:literal) => {
+        concat!("/api/2.0/mlflow/", $path)
     };
-    let (get, post, patch, delete) = (Method::GET, Method::POST, Method::PATCH, Method::DELETE);
+}
+
+pub fn routes() -> Vec<Route> {
     vec![
-        route(get.clone(), "/api/2.0/mlflow/registered-models/get", Predict, "A model.", model),
-        route(get.clone(), "/api/2.0/mlflow/registered-models/search", Predict, "The models.", search_models),
-        route(
-            post.clone(),
-            "/api/2.0/mlflow/registered-models/get-latest-versions",
-            Predict,
-            "The newest version of a model.",
-            newest,
-        ),
-        route(
-            get.clone(),
-            "/api/2.0/mlflow/registered-models/get-latest-versions",
-            Predict,
-            "The newest version of a model.",
-            newest,
-        ),
-        route(
-            get.clone(),
-            "/api/2.0/mlflow/registered-models/alias",
-            Predict,
-            "The version that an alias points at.",
-            version_of_alias,
-        ),
-        route(
-            post.clone(),
-            "/api/2.0/mlflow/registered-models/alias",
-            Manage,
-            "Points an alias at a version.",
-            set_alias,
-        ),
-        route(delete.clone(), "/api/2.0/mlflow/registered-models/alias", Manage, "Takes an alias away.", delete_alias),
-        route(patch.clone(), "/api/2.0/mlflow/registered-models/update", Manage, "Describes a model.", describe_model),
-        route(post.clone(), "/api/2.0/mlflow/registered-models/set-tag", Manage, "Tags a model.", tag_model),
-        route(
-            delete.clone(),
-            "/api/2.0/mlflow/registered-models/delete-tag",
-            Manage,
-            "Takes a tag of a model away.",
-            untag_model,
-        ),
-        route(get.clone(), "/api/2.0/mlflow/model-versions/get", Predict, "A version.", version),
-        route(
-            get.clone(),
-            "/api/2.0/mlflow/model-versions/search",
-            Predict,
+        look(Method::GET, path!("registered-models/get"), "A model.", model),
+        look(Method::GET, path!("registered-models/search"), "The models.", search_models),
+        look(Method::GET, path!("registered-models/get-latest-versions"), "The newest version of a model.", newest),
+        look(Method::POST, path!("registered-models/get-latest-versions"), "The newest version of a model.", newest),
+        look(Method::GET, path!("registered-models/alias"), "The version that an alias points at.", version_of_alias),
+        change(Method::POST, path!("registered-models/alias"), "Points an alias at a version.", set_alias),
+        change(Method::DELETE, path!("registered-models/alias"), "Takes an alias away.", delete_alias),
+        change(Method::PATCH, path!("registered-models/update"), "Describes a model.", describe_model),
+        change(Method::POST, path!("registered-models/set-tag"), "Tags a model.", tag_model),
+        change(Method::DELETE, path!("registered-models/delete-tag"), "Takes a tag of a model away.", untag_model),
+        look(Method::GET, path!("model-versions/get"), "A version.", version),
+        look(
+            Method::GET,
+            path!("model-versions/search"),
             "The versions of a model, the newest first.",
             search_versions,
         ),
-        route(
-            get.clone(),
-            "/api/2.0/mlflow/model-versions/get-download-uri",
-            Predict,
-            "Where the files of a version are.",
-            download_uri,
-        ),
-        route(patch, "/api/2.0/mlflow/model-versions/update", Manage, "Describes a version.", describe_version),
-        route(post, "/api/2.0/mlflow/model-versions/set-tag", Manage, "Tags a version.", tag_version),
-        route(
-            delete,
-            "/api/2.0/mlflow/model-versions/delete-tag",
-            Manage,
-            "Takes a tag of a version away.",
-            untag_version,
-        ),
-        route(
-            get,
+        look(Method::GET, path!("model-versions/get-download-uri"), "Where the files of a version are.", download_uri),
+        change(Method::PATCH, path!("model-versions/update"), "Describes a version.", describe_version),
+        change(Method::POST, path!("model-versions/set-tag"), "Tags a version.", tag_version),
+        change(Method::DELETE, path!("model-versions/delete-tag"), "Takes a tag of a version away.", untag_version),
+        look(
+            Method::GET,
             "/api/2.0/mlflow-artifacts/artifacts",
-            Predict,
             "The files of a version: `path` is `NAME/VERSION`.",
             files,
         ),
         Route::get(
             "/api/2.0/mlflow-artifacts/artifacts/{model}/{version}/{file}",
-            Predict,
+            Access::Look,
             "A file of a version.",
             file,
         ),
     ]
+}
+
+fn look(method: Method, path: &'static str, summary: &'static str, action: Action) -> Route {
+    route(method, path, Access::Look, summary, action)
+}
+
+fn change(method: Method, path: &'static str, summary: &'static str, action: Action) -> Route {
+    route(method, path, Access::Manage, summary, action)
+}
+
+fn route(method: Method, path: &'static str, access: Access, summary: &'static str, action: Action) -> Route {
+    let answer = async move |State(serving): State<Arc<Serving>>, asked: Asked| carry_out(serving, asked, action).await;
+    Route::new(method, path, access, summary, answer)
 }
 
 /// Does something with the registry, where that holds up nobody.
@@ -260,20 +229,21 @@ fn is_found(registry: &ModelRegistry, filter: &Filter, name: &str, version: Opti
     Ok(filter.takes(name, &tags))
 }
 
-/// The files of a version.
+/// The files of a version. What is said to be below one of them is nothing.
 fn files(registry: &ModelRegistry, asked: &Asked) -> Result<Value, Refusal> {
-    let path = asked.text_if_any("path")?.unwrap_or_default().trim_matches('/');
-    let (name, version) = path.split_once('/').ok_or_else(|| Refusal::not_found("`path` is not `NAME/VERSION`"))?;
+    let path = asked.text_if_any("path")?.unwrap_or_default();
+    let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let [name, version, below @ ..] = &parts[..] else {
+        return Err(Refusal::not_found("`path` is not `NAME/VERSION`"));
+    };
     let number = known_number(registry, name, version)?;
-    let files = FILES.iter().map(|file| {
-        let bytes = contents(registry, name, number, file)?;
-        Ok(json!({ "path": file, "is_dir": false, "file_size": bytes.len() }))
-    });
-    Ok(json!({ "files": files.collect::<Result<Vec<_>, Refusal>>()? }))
+    if !below.is_empty() {
+        return Ok(json!({ "files": [] }));
+    }
+    let version = registry.resolve(&format!("{name}/{number}")).map_err(unavailable)?;
+    let file = |(name, bytes): (&str, Vec<u8>)| json!({ "path": name, "is_dir": false, "file_size": bytes.len() });
+    Ok(json!({ "files": views::files(&version).map(file).collect::<Vec<_>>() }))
 }
-
-/// The files that a version has.
-const FILES: [&str; 2] = ["card.json", "model.safetensors"];
 
 async fn file(
     State(serving): State<Arc<Serving>>,
@@ -281,18 +251,13 @@ async fn file(
 ) -> Result<Response, Failure> {
     let bytes = with_registry(serving, move |registry| {
         let number = known_number(registry, &name, &version)?;
-        contents(registry, &name, number, &file)
+        let version = registry.resolve(&format!("{name}/{number}")).map_err(unavailable)?;
+        let found = views::files(&version).find(|(known, _)| *known == file);
+        found
+            .map(|(_, bytes)| bytes)
+            .ok_or_else(|| Refusal::not_found(format!("`{name}/{number}` has no file `{file}`")))
     });
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes.await?).into_response())
-}
-
-fn contents(registry: &ModelRegistry, name: &str, number: u64, file: &str) -> Result<Vec<u8>, Refusal> {
-    let version = || registry.resolve(&format!("{name}/{number}")).map_err(unavailable);
-    match file {
-        "card.json" => serde_json::to_vec_pretty(&version()?.card).map_err(|error| Refusal::wrong(error.to_string())),
-        "model.safetensors" => Ok(version()?.bytes),
-        _ => Err(Refusal::not_found(format!("a version has no file `{file}`; it has `{}`", FILES.join("`, `")))),
-    }
 }
 
 /// The name of a model that there is.

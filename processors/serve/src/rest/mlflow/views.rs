@@ -1,7 +1,8 @@
 //! Models and versions as MLflow's client reads them.
 
 use millstream_core::Result;
-use millstream_models::registry::{Aliases, ModelCard, ModelRegistry, Notes};
+use millstream_models::Model;
+use millstream_models::registry::{Aliases, ModelCard, ModelRegistry, Notes, Resolved};
 use serde_json::{Value, json};
 
 /// Where the client is to look for the files of a version: at this server.
@@ -60,6 +61,25 @@ pub fn version_of(registry: &ModelRegistry, name: &str, number: u64, aliases: &A
         "aliases": named.collect::<Vec<_>>(),
     }))
 }
+
+/// The files of a version. With the first two, MLflow loads it in Python; a model that can't be written as ONNX has only the others.
+pub fn files(version: &Resolved) -> impl Iterator<Item = (&'static str, Vec<u8>)> {
+    let onnx = Model::load(&version.bytes).and_then(|model| model.to_onnx(version.card.properties()));
+    let loaded = onnx.into_iter().flat_map(|onnx| [("MLmodel", ML_MODEL.into()), ("model.onnx", onnx)]);
+    let card = serde_json::to_vec_pretty(&version.card).unwrap_or_default();
+    loaded.chain([("card.json", card), ("model.safetensors", version.bytes.clone())])
+}
+
+/// What says how MLflow loads a version.
+const ML_MODEL: &str = "\
+flavors:
+  onnx:
+    data: model.onnx
+    providers: [CPUExecutionProvider]
+  python_function:
+    data: model.onnx
+    loader_module: mlflow.onnx
+";
 
 fn tags(notes: &Notes) -> Value {
     notes.tags.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect()

@@ -20,7 +20,7 @@ use answer::Wanted;
 use request::{HEADER_LENGTH, Request};
 
 pub fn routes() -> Vec<Route> {
-    use Access::{Manage, Open, Predict};
+    use Access::{Look, Manage, Open, Predict};
     vec![
         Route::get("/v2", Open, "The server, and what it can.", describe::server),
         Route::get("/v2/", Open, "The server, and what it can.", describe::server),
@@ -58,7 +58,7 @@ pub fn routes() -> Vec<Route> {
         ),
         Route::post("/v2/models/{model}/infer", Predict, "Predicts rows.", infer),
         Route::post("/v2/models/{model}/versions/{version}/infer", Predict, "Predicts rows by a version.", infer_by),
-        Route::post("/v2/repository/index", Predict, "The models of the registry.", repository::index),
+        Route::post("/v2/repository/index", Look, "The models of the registry.", repository::index),
         Route::post("/v2/repository/models/{model}/load", Manage, "Serves a model from now on.", repository::load),
         Route::post("/v2/repository/models/{model}/unload", Manage, "Serves a model no more.", repository::unload),
     ]
