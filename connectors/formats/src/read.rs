@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use millstream_core::{ColumnType, Columns, Error, PlanContext, Problem, Problems, Result, ResultExt};
+use millstream_core::{ColumnType, Columns, Error, LeftOut, PlanContext, Problem, Problems, Result, ResultExt};
 
 use crate::filter::Filter;
 use crate::kind::FormatKind;
@@ -124,8 +124,8 @@ pub struct Found {
     /// The columns in canonical types. Those inferred from a sample may be null. None if there is nothing to tell
     /// from: an empty file, or NDJSON without a readable row.
     pub columns: Columns,
-    /// Why columns of the file are none of these: a sentence for each.
-    pub left_out: Vec<String>,
+    /// The columns of the file that are none of these.
+    pub left_out: Vec<LeftOut>,
     /// How many rows the file has, if it says.
     pub rows: Option<u64>,
 }
@@ -144,7 +144,6 @@ impl Found {
         let (fields, left_out) = carried(schema)?;
         let column =
             |field: Field| (field.name().clone(), ColumnType::new(field.data_type().clone(), field.is_nullable()));
-        let left_out = left_out.into_iter().map(|why| format!("{why}: it is left out")).collect();
         Ok(Self { columns: Columns(fields.into_iter().map(column).collect()), left_out, rows: Some(rows) })
     }
 }

@@ -76,7 +76,7 @@ pub use output::{Answers, Delivery, Exclusive, Output, OutputPlan, OutputSetting
 pub use plan::{PlanContext, PortPlan, PortRole, PortTime, Stream, Uses};
 pub use probe::{PROBE_PATIENCE, Probe, blocking_probe};
 pub use problem::{
-    Problem, Problems, Step, TextPlace, known_names, nearest, port_name_problem, require_column,
+    LeftOut, Problem, Problems, Step, TextPlace, known_names, nearest, port_name_problem, require_column,
     unknown_column,
 };
 pub use processor::{Order, Processor, ProcessorPlan, ProcessorSettings};
