@@ -55,6 +55,7 @@ mod mysql;
 mod nats;
 #[cfg(feature = "objects")]
 mod objects;
+mod parquet;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod quickstart;

@@ -451,6 +451,37 @@ fn parquet_is_read_by_its_columns() {
 }
 
 #[test]
+fn parquet_is_read_by_its_row_groups() {
+    let Some(site) = Site::open() else { return };
+    // Four row groups, of which the last is small.
+    let flow = WRITING.replace("format = \"csv\"", "format = \"parquet\"").replace("70_000", "400_000");
+    let (before, rest) = flow.split_once("word = ").unwrap();
+    let (_, behind) = rest.split_once(" }").unwrap();
+    site.write("write.toml", &format!("{before}x = \"random_normal()\" }}{behind}"));
+    site.finish("write.toml", &["--set", "output.out.bytes=64MiB"]);
+    let sizes = site.listed("?list-type=2&prefix=lake/", "Size");
+    let size: u64 = sizes.iter().map(|size| size.parse::<u64>().unwrap()).sum();
+    assert!(sizes.len() == 1 && size > 2 << 20, "{sizes:?}");
+    let proxy = Proxy::start(site.host(), |_, _| None);
+    let site = Site { proxy: Some(proxy), ..site };
+    let format = "format = { type = \"parquet\", where = \"id >= 395000 AND x IS NOT NULL\" }";
+    let reading = READING.replace(
+        ".csv\"\n    schema = { id = \"int64\" }",
+        &format!(".parquet\"\n    {format}\n    schema = {{ id = \"int64\", x = \"float64\" }}"),
+    );
+    let reading = reading.replace("from = \"objects\"", "from = \"ids\"");
+    let ids = "[processor.ids]\n    type = \"sql\"\n    from = \"objects\"\n    query = \"SELECT id FROM input\"\n";
+    site.write("read.toml", &(reading + ids));
+    let ran = site.finish("read.toml", &[]);
+    let counts = site.counts("read.csv");
+    assert!(counts.keys().copied().eq(395_000..400_000), "{} rows", counts.len());
+    let figures = serde_json::json!({ "row_groups_read": 1, "row_groups_skipped": 3 });
+    assert_eq!(ran["reports"]["objects"], figures, "{ran}");
+    let passed = site.proxy.as_ref().unwrap().answered();
+    assert!(passed < size / 4, "{passed} bytes of {size} were fetched for one row group of four");
+}
+
+#[test]
 fn a_store_is_looked_at_before_a_flow_runs() {
     let Some(site) = Site::open() else { return };
     site.write("follow.toml", FOLLOWING);

@@ -143,7 +143,7 @@ impl SchemaSettings {
         for (setting, name) in others.chain(self.order.iter().map(|name| ("order", name))) {
             if !names.contains(&name) && (setting != "order" || arriving.index_of(name).is_ok()) {
                 let help = known_names(name, names.iter().map(|name| name.as_str()));
-                let problem = Problem::new(format!("there is no column `{name}`")).help(help);
+                let problem = Problem::no_column(name).help(help);
                 problems.push(problem.at([Step::from(setting), Step::Name(name.clone())]));
             }
         }
@@ -213,13 +213,12 @@ impl SchemaSettings {
                 Err(at(Problem::new(format!("`{name}` arrives as {is}, not as {wanted}")).help(help)))
             }
             Some((column, field)) => self.make(column, field, Some(to), "columns"),
-            None if self.drift == Drift::Fail => {
-                Err(at(Problem::new(format!("there is no column `{name}`")).help(help)))
-            }
+            None if self.drift == Drift::Fail => Err(at(Problem::no_column(name).help(help))),
             None => {
                 let default = self.default_of(&to.field(name))?;
                 if default.is_none() && !to.nullable {
-                    let problem = Problem::new(format!("there is no column `{name}`, which may not be null"));
+                    let message = format!("there is no column `{name}`, which may not be null");
+                    let problem = Problem { message, ..Problem::no_column(name) };
                     return Err(at(problem.help("give it a default, or let it be null (`?`)")));
                 }
                 let field = to.field(name).with_nullable(default.is_none());

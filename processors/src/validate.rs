@@ -60,7 +60,7 @@ impl ProcessorSettings for ValidateSettings {
         let schema = &inputs[0].schema;
         let (mut rules, mut problems) = (Vec::new(), Problems::new());
         for (name, rule) in &self.rules {
-            match rule.plan(name, schema, context.expressions) {
+            match rule.plan(name, schema, context.expressions.map(|language| language.expression)) {
                 Ok(planned) => rules.extend(planned),
                 Err(found) => {
                     problems.extend(found.into_iter().map(|problem| problem.under(name.as_str()).under("rules")))

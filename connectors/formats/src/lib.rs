@@ -16,6 +16,7 @@ mod compressor;
 mod csv;
 mod encoding;
 mod fields;
+mod filter;
 mod grok;
 mod infer;
 mod ipc;
@@ -52,16 +53,17 @@ mod xml;
 
 pub(crate) use encoding::TextEncoding;
 pub use encoding::text_of;
+pub use filter::Filter;
 pub use kind::FormatKind;
 pub use messages::{MessageReader, MessageWriter, Payloads, SchemaChanges, WriteMessageFormat};
 pub use metadata::{Metadata, MetadataColumns, headers_column, headers_type};
 pub use name::{Compression, FileKind};
 pub use part::Part;
 pub use read::{ColumnsIn, Decoder, Found, Names, Needed, Preamble, ReadFormat, ReadMode};
-pub use reader::{BatchReader, ReaderPosition};
+pub use reader::{BatchReader, ReaderPosition, RowGroups};
 pub use reference::FormatUse;
 pub use registered::{Framed, ImportedSchema, RegisteredSchema, SchemaId, SchemaKind, WrittenSchema};
-pub use rows::{BadRow, Rows};
+pub use rows::{BadRow, Rows, SiftedRows};
 pub use setting::{
     Format, MessageReaders, Purpose, ReadBodies, ReadFiles, ReadMessages, ReadStreams, WriteFiles, WriteMessages,
     WriteStreams,

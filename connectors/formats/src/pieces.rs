@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow::array::{Array, AsArray, OffsetSizeTrait, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use millstream_core::{Canonical, Canonicalized, Encoding, Error, Result, write_json};
+use millstream_core::{Canonical, Canonicalized, Encoding, Error, LeftOut, Result, write_json};
 
 use crate::columns::repeated;
 use crate::window::MAX_BATCH_BYTES;
@@ -161,19 +161,24 @@ fn viewed(views: &[u128], start: usize, end: usize) -> usize {
     views[start..end].iter().map(|view| *view as u32 as usize).sum()
 }
 
-/// The columns that flows can carry, and why the others can't be. An error if there are some, and none of them is one; or if two have the
+/// The columns that flows can carry, and those that they can't. An error if there are some, and none of them is one; or if two have the
 /// same name.
-pub(crate) fn carried(schema: &Schema) -> Result<(Vec<Field>, Vec<String>)> {
+pub(crate) fn carried(schema: &Schema) -> Result<(Vec<Field>, Vec<LeftOut>)> {
     let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     if let Some(name) = repeated(&names) {
         return Err(Error::new(format!("it has two columns with the name `{name}`")));
     }
-    let canonical = schema.fields().iter().map(|field| Canonical::new(&Schema::new(vec![field.clone()])));
-    let (carried, others): (Vec<_>, Vec<_>) = canonical.partition(Result::is_ok);
-    let others: Vec<String> = others.into_iter().filter_map(Result::err).collect();
-    if let Some(why) = others.first().filter(|_| carried.is_empty()) {
-        return Err(Error::new(why.clone()));
+    let (mut carried, mut others) = (Vec::new(), Vec::new());
+    for field in schema.fields() {
+        match Canonical::new(&Schema::new(vec![field.clone()])) {
+            Ok(canonical) => carried.push(canonical.schema().field(0).clone()),
+            Err(why) => {
+                others.push((why, LeftOut { name: field.name().clone(), data_type: field.data_type().to_string() }))
+            }
+        }
     }
-    let fields = carried.into_iter().flatten().map(|canonical| canonical.schema().field(0).clone());
-    Ok((fields.collect(), others))
+    match others.first() {
+        Some((why, _)) if carried.is_empty() => Err(Error::new(why.clone())),
+        _ => Ok((carried, others.into_iter().map(|(_, left_out)| left_out).collect())),
+    }
 }

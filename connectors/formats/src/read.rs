@@ -9,11 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use millstream_core::{ColumnType, Columns, Error, PlanContext, Problem, Result, ResultExt};
+use millstream_core::{ColumnType, Columns, Error, LeftOut, PlanContext, Problem, Problems, Result, ResultExt};
 
+use crate::filter::Filter;
 use crate::kind::FormatKind;
 use crate::pieces::carried;
 use crate::reader::{BatchReader, Named};
+use crate::setting::FORMAT;
 use crate::window::{Seekable, Window, decode, decompress};
 use crate::{Compression, TextEncoding};
 
@@ -67,6 +69,11 @@ pub(crate) trait FileFormat: fmt::Debug + Send + Sync {
     /// What a file holds, which says so itself.
     fn inspect(&self, file: File) -> Result<Found>;
 
+    /// The condition that rows have to meet to be read, if the settings say one: then the decoder has it planned.
+    fn condition(&self) -> Option<&str> {
+        None
+    }
+
     /// What of a file has to be there, of which the last so many bytes are.
     fn needed(&self, _file: File, _tail: u64, _decoder: &Decoder) -> Result<Needed> {
         Ok(Needed::All)
@@ -117,8 +124,8 @@ pub struct Found {
     /// The columns in canonical types. Those inferred from a sample may be null. None if there is nothing to tell
     /// from: an empty file, or NDJSON without a readable row.
     pub columns: Columns,
-    /// Why columns of the file are none of these: a sentence for each.
-    pub left_out: Vec<String>,
+    /// The columns of the file that are none of these.
+    pub left_out: Vec<LeftOut>,
     /// How many rows the file has, if it says.
     pub rows: Option<u64>,
 }
@@ -137,7 +144,6 @@ impl Found {
         let (fields, left_out) = carried(schema)?;
         let column =
             |field: Field| (field.name().clone(), ColumnType::new(field.data_type().clone(), field.is_nullable()));
-        let left_out = left_out.into_iter().map(|why| format!("{why}: it is left out")).collect();
         Ok(Self { columns: Columns(fields.into_iter().map(column).collect()), left_out, rows: Some(rows) })
     }
 }
@@ -159,10 +165,23 @@ impl ReadFormat {
         self.kind
     }
 
-    /// What reads sources of these columns, as the flow wants them.
-    pub fn decoder(self, columns: Columns, context: &PlanContext) -> Decoder {
+    /// What reads sources of these columns, as the flow wants them. Problems are placed in the setting `format`.
+    pub fn decoder(self, columns: Columns, context: &PlanContext) -> Result<Decoder, Problems> {
+        let condition = match &self.reading {
+            Reading::File(format) => format.condition(),
+            Reading::Stream(_) => None,
+        };
+        let filter = condition.map(|condition| Filter::new(condition, &columns, context)).transpose();
+        let filter = filter
+            .map_err(|problems| problems.into_iter().map(|problem| problem.under(FORMAT)).collect::<Problems>())?;
+        Ok(Decoder { filter: filter.map(Arc::new), ..self.of_all_rows(columns, context) })
+    }
+
+    /// What reads all rows of sources of these columns.
+    pub fn of_all_rows(self, columns: Columns, context: &PlanContext) -> Decoder {
         Decoder {
             format: self,
+            filter: None,
             compression: None,
             columns,
             wanted: context.columns.clone(),
@@ -269,6 +288,8 @@ pub enum Names {
 pub struct Decoder {
     /// The format of the sources.
     pub format: ReadFormat,
+    /// Which of their rows are wanted.
+    pub filter: Option<Arc<Filter>>,
     /// How the bytes of a text format are compressed.
     pub compression: Option<Compression>,
     /// The columns of the sources: declared, or found by [`ReadFormat::inspect`].
@@ -293,6 +314,23 @@ impl Decoder {
     /// The columns that the batches will have.
     pub fn schema(&self) -> SchemaRef {
         self.wanted_columns().schema()
+    }
+
+    /// Whether only rows that meet a condition are read.
+    pub fn is_filtered(&self) -> bool {
+        self.filter.is_some()
+    }
+
+    /// Whether the condition that rows have to meet looks at a column.
+    pub fn filters_by(&self, column: &str) -> bool {
+        self.filter.as_ref().is_some_and(|filter| filter.uses(column))
+    }
+
+    /// The columns that have to be read, which may be more: those to which the condition looks.
+    pub(crate) fn read_schema(&self) -> SchemaRef {
+        let wanted = self.wanted_columns();
+        let is_read = |name: &String| self.filters_by(name) || wanted.0.iter().any(|(wanted, _)| wanted == name);
+        Columns(self.columns.0.iter().filter(|(name, _)| is_read(name)).cloned().collect()).schema()
     }
 
     pub(crate) fn wanted_columns(&self) -> Columns {

@@ -3,6 +3,7 @@
 use arrow::datatypes::SchemaRef;
 use millstream_core::{Error, Result, ResultExt};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{Part, Rows};
 
@@ -36,6 +37,11 @@ pub trait BatchReader: Send {
     /// Where the source has become shorter.
     fn go_to(&mut self, start: ReaderPosition) -> Result<()>;
 
+    /// How many groups of rows the source has, if its format has such that need not be read. Asked for before the first `next`.
+    fn row_groups(&self) -> Option<RowGroups> {
+        None
+    }
+
     /// Says that a source that might have grown won't: a last row without a line break counts.
     fn end(&mut self) {}
 }
@@ -47,6 +53,30 @@ pub struct ReaderPosition {
     pub position: u64,
     /// Text formats: how many bytes lie before the next row, decompressed.
     pub offset: u64,
+}
+
+/// How many groups of rows are read of sources, and how many are not, since a look at what is known of them shows that no row is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowGroups {
+    /// Those that are read.
+    pub read: u64,
+    /// The others.
+    pub skipped: u64,
+}
+
+impl RowGroups {
+    /// Those of one more source.
+    pub fn add(&mut self, other: Self) {
+        (self.read, self.skipped) = (self.read + other.read, self.skipped + other.skipped);
+    }
+
+    /// What an input reports of them. None if no source has any.
+    pub fn figures(self) -> Vec<(&'static str, Value)> {
+        if self == Self::default() {
+            return Vec::new();
+        }
+        vec![("row_groups_read", self.read.into()), ("row_groups_skipped", self.skipped.into())]
+    }
 }
 
 /// Says in errors which file it was.
@@ -75,6 +105,10 @@ impl BatchReader for Named {
 
     fn go_to(&mut self, start: ReaderPosition) -> Result<()> {
         self.reader.go_to(start).doing(|| &self.name)
+    }
+
+    fn row_groups(&self) -> Option<RowGroups> {
+        self.reader.row_groups()
     }
 
     fn end(&mut self) {

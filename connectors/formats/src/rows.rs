@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use millstream_core::{Batch, Collector, Encoding, FailedRow, Origin, Result};
@@ -14,8 +15,38 @@ use millstream_core::{Batch, Collector, Encoding, FailedRow, Origin, Result};
 pub struct Rows {
     /// The position of a batch's first row, and the batch. The positions of its rows have no gap.
     pub batches: Vec<(u64, RecordBatch)>,
+    /// What is left of batches of which rows were not wanted. A source gives either these or batches that are whole.
+    pub sifted: Vec<SiftedRows>,
     /// The rows that could not be read, by position.
     pub failed: Vec<BadRow>,
+}
+
+/// The rows that were wanted of a stretch of a source. There may be none.
+#[derive(Clone, Debug)]
+pub struct SiftedRows {
+    /// The position at which the stretch begins.
+    pub start: u64,
+    /// The position behind its last row, whether that was wanted or not.
+    pub end: u64,
+    /// The rows.
+    pub rows: RecordBatch,
+    /// The position of each.
+    pub positions: Vec<u64>,
+}
+
+impl SiftedRows {
+    /// A stretch without any that is wanted.
+    pub(crate) fn none(start: u64, end: u64, schema: SchemaRef) -> Self {
+        Self { start, end, rows: RecordBatch::new_empty(schema), positions: Vec::new() }
+    }
+
+    /// Drops the rows before a position.
+    fn drop_before(&mut self, position: u64) {
+        let dropped = self.positions.partition_point(|of_row| *of_row < position);
+        self.positions.drain(..dropped);
+        self.rows = self.rows.slice(dropped, self.rows.num_rows() - dropped);
+        self.start = self.start.max(position);
+    }
 }
 
 /// A row that could not be read, and why.
@@ -51,13 +82,20 @@ impl Rows {
     /// Adds the rows of a source that begins at `position`. Its lines are of another text than the others'.
     pub fn append(&mut self, other: Self, position: u64) {
         self.batches.extend(other.batches.into_iter().map(|(start, rows)| (position + start, rows)));
+        self.sifted.extend(other.sifted.into_iter().map(|sifted| SiftedRows {
+            start: position + sifted.start,
+            end: position + sifted.end,
+            positions: sifted.positions.iter().map(|of_row| position + of_row).collect(),
+            ..sifted
+        }));
         let moved = |row: BadRow| BadRow { position: position + row.position, line: None, ..row };
         self.failed.extend(other.failed.into_iter().map(moved));
     }
 
     /// How many rows there are, good and bad ones.
     pub fn len(&self) -> usize {
-        self.batches.iter().map(|(_, rows)| rows.num_rows()).sum::<usize>() + self.failed.len()
+        let whole = self.batches.iter().map(|(_, rows)| rows.num_rows()).sum::<usize>();
+        whole + self.sifted.iter().map(|sifted| sifted.rows.num_rows()).sum::<usize>() + self.failed.len()
     }
 
     /// Whether there are no rows.
@@ -68,6 +106,8 @@ impl Rows {
     /// Drops the rows before a position.
     pub fn drop_before(&mut self, position: u64) {
         self.failed.retain(|row| row.position >= position);
+        self.sifted.retain(|sifted| sifted.end > position);
+        self.sifted.iter_mut().for_each(|sifted| sifted.drop_before(position));
         self.batches.retain_mut(|(start, rows)| {
             let dropped = position.saturating_sub(*start).min(rows.num_rows() as u64);
             (*start, *rows) = (*start + dropped, rows.slice(dropped as usize, rows.num_rows() - dropped as usize));
@@ -80,6 +120,10 @@ impl Rows {
         for (start, rows) in self.batches {
             let end = start + rows.num_rows() as u64;
             out.push(0, Batch::new(rows, Origin::new(source.clone(), partition.clone(), start, end)));
+        }
+        for SiftedRows { start, end, rows, positions } in self.sifted {
+            let origin = Origin::new(source.clone(), partition.clone(), start, end);
+            out.push(0, Batch::with_gaps(rows, origin, positions));
         }
         for BadRow { position, line, error, row, encoding } in self.failed {
             let (source, partition) = (source.clone(), partition.clone());
@@ -115,6 +159,26 @@ impl Rows {
         self.batches = std::mem::take(&mut self.batches).into_iter().flat_map(pieces).collect();
     }
 
+    /// Joins what is left of batches to such as have at most so many rows.
+    pub(crate) fn join_sifted(&mut self, most: usize) -> Result<()> {
+        let mut joined: Vec<SiftedRows> = Vec::new();
+        let mut run: Vec<SiftedRows> = Vec::new();
+        let mut count = 0;
+        for next in std::mem::take(&mut self.sifted) {
+            count += next.rows.num_rows();
+            if count > most && !run.is_empty() {
+                count = next.rows.num_rows();
+                joined.push(together(std::mem::take(&mut run))?);
+            }
+            run.push(next);
+        }
+        if !run.is_empty() {
+            joined.push(together(run)?);
+        }
+        self.sifted = joined;
+        Ok(())
+    }
+
     /// Joins batches that follow each other without a gap, to such as have at most so many rows.
     pub fn join_neighbours(&mut self, most: usize) -> Result<()> {
         let mut joined: Vec<(u64, RecordBatch)> = Vec::new();
@@ -135,6 +199,14 @@ impl Rows {
         self.batches = joined;
         Ok(())
     }
+}
+
+/// One of several stretches that follow each other.
+fn together(run: Vec<SiftedRows>) -> Result<SiftedRows> {
+    let (first, last) = (&run[0], &run[run.len() - 1]);
+    let (start, end, schema) = (first.start, last.end, first.rows.schema());
+    let rows = concat_batches(&schema, run.iter().map(|sifted| &sifted.rows))?;
+    Ok(SiftedRows { start, end, rows, positions: run.into_iter().flat_map(|sifted| sifted.positions).collect() })
 }
 
 /// One batch of a run that ends before position `end`.

@@ -24,7 +24,7 @@ use crate::{FORMATS, RegisteredSchema};
 const TYPE: &str = "type";
 
 /// The setting itself, as nodes call it.
-const FORMAT: &str = "format";
+pub(crate) const FORMAT: &str = "format";
 
 /// The key in the schema of a table for settings that it does not take, though the format has them: each with why.
 const REFUSED: &str = "x-refused";
@@ -213,7 +213,7 @@ impl<P: Purpose> Format<P> {
     fn decoder_of(&self, columns: &Columns, context: &PlanContext) -> Result<Decoder, Problem> {
         let format = ReadFormat::new(self.kind, self.make(self.kind.read.as_ref(), "")?);
         format.check_columns(columns).map_err(|problem| problem.at(["schema"]))?;
-        Ok(format.decoder(columns.clone(), context))
+        Ok(format.of_all_rows(columns.clone(), context))
     }
 }
 

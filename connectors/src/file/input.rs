@@ -203,15 +203,17 @@ impl InputSettings for FileInput {
             Some(columns) => resolved.declared(columns)?,
             None => resolved.found(self.infer_rows)?,
         };
-        let decoder = resolved.format.decoder(found.columns, context);
+        let decoder = resolved.format.decoder(found.columns, context).map_err(|problems| {
+            problems.into_iter().map(|problem| problem.explained(&found.left_out)).collect::<Problems>()
+        })?;
         let schema = decoder.schema();
         let (source, left) = (context.node.as_str().into(), resolved.sources.into());
         let finite = self.once.is_none();
+        let rows = found.rows.filter(|_| finite && !decoder.is_filtered());
         let files = Files::new(source, decoder, finite, left);
-        let rows = found.rows.filter(|_| finite);
         let reads = Some(self.reads(context));
-        let warnings = found.left_out;
-        Ok(InputPlan { reads, continues: !finite, finite, rows, warnings, ..InputPlan::new(schema, move || Ok(files)) })
+        let left_out = found.left_out;
+        Ok(InputPlan { reads, continues: !finite, finite, rows, left_out, ..InputPlan::new(schema, move || Ok(files)) })
     }
 }
 

@@ -9,8 +9,8 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use crate::{
-    Collector, Epoch, Error, Held, Home, Intake, Parts, PlanContext, PortPlan, Positions, Probe, Problems, Report,
-    Result, SchemaSource, State,
+    Collector, Epoch, Error, Held, Home, Intake, LeftOut, Parts, PlanContext, PortPlan, Positions, Probe, Problems,
+    Report, Result, SchemaSource, State,
 };
 
 /// An input's TOML table.
@@ -64,8 +64,8 @@ pub struct InputPlan {
     pub endpoint: Option<HttpEndpoint>,
     /// How many rows there are, if that is known and cheap to know: for the progress bar.
     pub rows: Option<u64>,
-    /// What a user may not expect of what it reads: a sentence for each.
-    pub warnings: Vec<String>,
+    /// Columns of what it reads that it leaves out.
+    pub left_out: Vec<LeftOut>,
     /// Makes the input, without I/O.
     pub build: Box<dyn FnOnce() -> Result<Box<dyn Input>> + Send>,
 }
@@ -85,7 +85,7 @@ impl InputPlan {
             reads: None,
             endpoint: None,
             rows: None,
-            warnings: Vec::new(),
+            left_out: Vec::new(),
             build: Box::new(|| Ok(Box::new(build()?))),
         }
     }

@@ -59,7 +59,7 @@ pub use collector::{Collector, PartitionChange};
 pub use commit::{CommitContext, Committer, PendingCommit};
 pub use error::{Error, ErrorClass, Result, ResultExt};
 pub use event_time::{refuse_timeless, timeless, why_timeless};
-pub use expression::{Evaluated, Expression, PlanExpression};
+pub use expression::{Bounds, Condition, Evaluated, Expression, Language, Matches, PlanCondition, PlanExpression};
 pub use failed::{Encoding, FailedRow, failed_batch, failed_schema, json_row};
 pub use files_read::{FilesRead, read_text};
 pub use floats::{canonical_float, canonical_floats, has_floats};
@@ -76,7 +76,8 @@ pub use output::{Answers, Delivery, Exclusive, Output, OutputPlan, OutputSetting
 pub use plan::{PlanContext, PortPlan, PortRole, PortTime, Stream, Uses};
 pub use probe::{PROBE_PATIENCE, Probe, blocking_probe};
 pub use problem::{
-    Problem, Problems, Step, TextPlace, known_names, nearest, port_name_problem, require_column, unknown_column,
+    LeftOut, Problem, Problems, Step, TextPlace, known_names, nearest, port_name_problem, require_column,
+    unknown_column,
 };
 pub use processor::{Order, Processor, ProcessorPlan, ProcessorSettings};
 pub use registry::{

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
 
-use crate::{FilesRead, Locked, PlanExpression, Problem, State};
+use crate::{FilesRead, Language, Locked, Problem, State};
 
 /// Where a node stands: the same for every node of a flow but for its name.
 #[derive(Clone, Debug)]
@@ -36,8 +36,8 @@ pub struct PlanContext {
     pub locked: Locked,
     /// By what files are read that belong to the flow, such as certificates and schemas of messages: so it is noticed when one changes.
     pub files: FilesRead,
-    /// What plans expressions over the rows of a node, if a crate of this program knows their language.
-    pub expressions: Option<PlanExpression>,
+    /// What plans expressions and conditions over rows, if a crate of this program knows their language.
+    pub expressions: Option<Language>,
 }
 
 impl PlanContext {

@@ -20,6 +20,23 @@ pub struct Problem {
     pub help: Option<String>,
     /// Whether it only follows from another one, and is said behind all others.
     pub follows: bool,
+    /// Whether a column is not there, the one that the message names first.
+    pub lacks_column: bool,
+}
+
+/// A column of a source that is left out, since flows can't carry it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its name.
+    pub name: String,
+    /// Its type, as Arrow calls it.
+    pub data_type: String,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "column `{}` has the type {}, which flows can't carry: it is left out", self.name, self.data_type)
+    }
 }
 
 /// One step from a table or array to a value in it.
@@ -59,7 +76,7 @@ pub struct TextPlace {
 impl Problem {
     /// Something wrong with the node as a whole.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { at: Vec::new(), within: None, message: message.into(), help: None, follows: false }
+        Self { at: Vec::new(), within: None, message: message.into(), help: None, follows: false, lacks_column: false }
     }
 
     /// A node that can't be checked, because another one is wrong, of which that is said.
@@ -83,6 +100,24 @@ impl Problem {
     pub fn within(mut self, place: TextPlace) -> Self {
         self.within = Some(place);
         self
+    }
+
+    /// A column that is not there.
+    pub fn no_column(name: &str) -> Self {
+        Self { lacks_column: true, ..Self::new(format!("there is no column `{name}`")) }
+    }
+
+    /// Says why the column is not there that is lacking, if it is one of those that an input leaves out.
+    pub fn explained(self, left_out: &[LeftOut]) -> Self {
+        let lacking = self.message.split('`').nth(1).filter(|_| self.lacks_column).unwrap_or_default();
+        // SQL may put the name of the stream before it.
+        let is_it = |column: &&LeftOut| {
+            lacking.strip_suffix(&*column.name).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+        };
+        let Some(LeftOut { data_type, .. }) = left_out.iter().find(is_it) else { return self };
+        let message =
+            format!("{}: it is left out where it is read, since flows can't carry its type, {data_type}", self.message);
+        Self { message, ..self }.help("give it another type where it is written, such as `int64`")
     }
 
     /// What would be right.
@@ -137,7 +172,7 @@ pub fn known_names<'a>(name: &str, known: impl IntoIterator<Item = &'a str> + Cl
 /// "there is no column `amuont`", with the nearest one or all that there are.
 pub fn unknown_column(name: &str, schema: &Schema) -> Problem {
     let columns = schema.fields().iter().map(|field| field.name().as_str());
-    Problem::new(format!("there is no column `{name}`")).help(known_names(name, columns))
+    Problem::no_column(name).help(known_names(name, columns))
 }
 
 /// The column of that name, or the problem that there is none.

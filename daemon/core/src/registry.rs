@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
-use crate::{InputSettings, OutputSettings, PlanExpression, Problem, ProcessorSettings, State, Step};
+use crate::{InputSettings, Language, OutputSettings, Problem, ProcessorSettings, State, Step};
 
 /// What a node is in its flow; also the word in front of its table: `[input.NAME]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -241,7 +241,7 @@ pub struct NodeTypes {
     kinds: Vec<NodeKind>,
     connections: Vec<ConnectionKind>,
     languages: Mutex<BTreeMap<BTreeSet<String>, Arc<Value>>>,
-    expressions: Option<PlanExpression>,
+    expressions: Option<Language>,
     dead_letters: Option<(&'static str, DeadLetterOutput)>,
     lacking: Vec<(&'static str, &'static str)>,
 }
@@ -277,14 +277,14 @@ impl NodeTypes {
         self
     }
 
-    /// Sets what plans the expressions in the settings that every input has.
-    pub fn expressions(&mut self, plan: PlanExpression) -> &mut Self {
-        self.expressions = Some(plan);
+    /// Sets what plans the expressions in settings of nodes that don't know their language.
+    pub fn expressions(&mut self, language: Language) -> &mut Self {
+        self.expressions = Some(language);
         self
     }
 
     /// What plans expressions. None if no crate of this program knows their language.
-    pub fn planner(&self) -> Option<PlanExpression> {
+    pub fn planner(&self) -> Option<Language> {
         self.expressions
     }
 

@@ -1,20 +1,29 @@
 //! A condition in SQL over the rows of a schema.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::{BooleanArray, BooleanBufferBuilder, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_common::Result;
-use datafusion_expr::LogicalPlan;
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_expr::{Expr, LogicalPlan};
+use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
-use millstream_core::{Problem, Problems, type_name};
+use millstream_core::{Bounds, Matches, Problem, Problems, type_name};
 
+use crate::halve::{Halved, halve};
+use crate::outlook::Outlook;
 use crate::plan::{INPUT, Planner, on_deep_stack};
 use crate::predicate::Predicate;
 use crate::program::{Program, physical};
 use crate::text::Text;
 use crate::{diagnose, parse, refuse, words};
+
+/// Plans a condition. See [`millstream_core::PlanCondition`].
+pub fn plan(text: &str, schema: &SchemaRef) -> Result<Box<dyn millstream_core::Condition>, Problems> {
+    Ok(Box::new(Condition::new(text, schema)?))
+}
 
 /// A condition such as `fraud IS NOT NULL AND amount > 10`, planned once and evaluated per batch. Null is not true.
 #[derive(Debug)]
@@ -22,6 +31,7 @@ pub struct Condition {
     /// Computes what the condition needs more than once.
     before: Program,
     predicate: Predicate,
+    outlook: Outlook,
     columns: BTreeSet<String>,
 }
 
@@ -55,9 +65,15 @@ impl Condition {
             LogicalPlan::Projection(projection) if projection.expr.len() == 1 => {
                 (Program::new(&projection.input)?, physical(&projection.expr[0], projection.input.schema())?)
             }
-            column => (Program::new(column)?, Arc::new(Column::new("condition", 0)) as _),
+            column => {
+                let before = Program::new(column)?;
+                let column = Column::new(before.schema().field(0).name(), 0);
+                (before, Arc::new(column) as _)
+            }
         };
-        Ok(Self { before, predicate: Predicate::new(predicate), columns })
+        let (whole, schema) = whole(plan)?.unwrap_or_else(|| (predicate.clone(), before.schema().clone()));
+        let outlook = Outlook::new(&whole, &schema, &columns);
+        Ok(Self { before, predicate: Predicate::new(predicate), outlook, columns })
     }
 
     /// The columns that it may look at.
@@ -71,5 +87,46 @@ impl Condition {
             Some(rows) => self.predicate.mask(&rows).map_err(|error| words::why(&error)),
             None => Ok(BooleanArray::from(vec![false; rows.num_rows()])),
         }
+    }
+}
+
+/// The condition over columns of the input alone, in which what is computed before is put back. None if nothing is.
+fn whole(plan: &LogicalPlan) -> Result<Option<(Arc<dyn PhysicalExpr>, SchemaRef)>> {
+    let LogicalPlan::Projection(projection) = plan else { return Ok(None) };
+    let LogicalPlan::Projection(before) = projection.input.as_ref() else { return Ok(None) };
+    let [condition] = &projection.expr[..] else { return Ok(None) };
+    let computed: HashMap<_, _> = before.schema.columns().into_iter().zip(&before.expr).collect();
+    let condition = condition.clone().transform_down(|expr| {
+        let is_computed = match &expr {
+            Expr::Column(column) => computed.get(column),
+            _ => None,
+        };
+        Ok(match is_computed {
+            Some(computed) => Transformed::new((*computed).clone().unalias(), true, TreeNodeRecursion::Jump),
+            None => Transformed::no(expr),
+        })
+    })?;
+    let input = before.input.schema();
+    Ok(Some((physical(&condition.data, input)?, Arc::new(input.as_arrow().clone()))))
+}
+
+impl millstream_core::Condition for Condition {
+    fn columns(&self) -> &BTreeSet<String> {
+        &self.columns
+    }
+
+    fn matching(&self, rows: &RecordBatch) -> Matches {
+        let Halved { good, bad } = halve(rows, |rows| self.matches(rows));
+        let mut met = BooleanBufferBuilder::new(rows.num_rows());
+        for (start, matches) in good {
+            met.append_n(start - met.len(), false);
+            met.append_buffer(matches.values());
+        }
+        met.append_n(rows.num_rows() - met.len(), false);
+        Matches { met: BooleanArray::new(met.finish(), None), failed: bad }
+    }
+
+    fn may_match(&self, bounds: &dyn Fn(&str) -> Bounds) -> bool {
+        self.outlook.may_match(bounds)
     }
 }

@@ -50,7 +50,7 @@ fn schema_problem(error: &SchemaError, text: &Text) -> Problem {
                 None => field.name.clone(),
             };
             let help = known_names(&field.name, valid_fields.iter().map(Column::name));
-            within(Problem::new(format!("there is no column `{name}`")).help(help), text.name(&field.name))
+            within(Problem::no_column(&name).help(help), text.name(&field.name))
         }
         SchemaError::AmbiguousReference { field } => duplicate(&field.name, text),
         SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {

@@ -26,12 +26,16 @@ mod limits;
 mod literals;
 mod names;
 mod origin;
+mod outlook;
 mod over;
 mod parse;
 mod plan;
 mod portable;
 mod predicate;
 mod program;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod pruning;
 mod random;
 mod refuse;
 mod rewrite;
@@ -45,14 +49,14 @@ mod unnest;
 mod window;
 mod words;
 
-use millstream_core::NodeTypes;
+use millstream_core::{Language, NodeTypes};
 
 pub use condition::Condition;
 
-/// Adds the nodes of this crate, and what plans expressions.
+/// Adds the nodes of this crate, and the language of expressions.
 pub fn register(registry: &mut NodeTypes) {
     registry.input::<generate::GenerateInput>();
     registry.processor::<sql::SqlSettings>().processor::<route::RouteSettings>().processor::<window::WindowSettings>();
     registry.processor::<over::OverSettings>().processor::<aggregate::AggregateSettings>();
-    registry.expressions(expression::plan);
+    registry.expressions(Language { expression: expression::plan, condition: condition::plan });
 }

@@ -141,7 +141,8 @@ fn as_times(expr: Expr, times: &DataType, schema: &DFSchema) -> Result<Transform
     })
 }
 
-const COMPARISONS: &[Operator] = &[
+/// Operators that compare.
+pub const COMPARISONS: &[Operator] = &[
     Operator::Eq,
     Operator::NotEq,
     Operator::Lt,

@@ -22,7 +22,12 @@ pub fn canonical(expr: Expr) -> Expr {
 }
 
 fn is_canonical(expr: &Expr) -> bool {
-    matches!(expr, Expr::ScalarFunction(ScalarFunction { func, .. }) if *func == *CANONICAL)
+    matches!(expr, Expr::ScalarFunction(ScalarFunction { func, .. }) if makes_canonical(func))
+}
+
+/// Whether a function is the one that leaves one NaN and one zero.
+pub fn makes_canonical(function: &ScalarUDF) -> bool {
+    *function == **CANONICAL
 }
 
 /// The value of the expression, which DataFusion does not know while it plans, only when rows come.

@@ -1,5 +1,6 @@
 //! Parquet files.
 
+mod bounds;
 mod plan;
 mod reader;
 
@@ -39,7 +40,19 @@ pub(crate) const FORMAT: FormatKind = FormatKind {
 
 /// Files name their columns, of which those are left out whose types flows can't carry. A file that is corrupt stops the flow.
 #[derive(Debug, Deserialize, JsonSchema)]
-struct ReadParquet {}
+struct ReadParquet {
+    /// Which rows are read: those that meet a condition in the language of [`sql`](../flows/SQL.md) over the columns of the file, such as
+    /// `"day >= '2026-01-01' AND shop = 7"`. They are those that an `sql` node with it would let pass: where it is null, a row is not read, and
+    /// where it fails, the row leaves by the port `failed`. Columns that only the condition looks at don't come out. Positions of rows are their numbers
+    /// in the file, whichever are read.
+    ///
+    /// Row groups that can't have such rows are not read at all, and of objects not fetched. That is seen by the least and the
+    /// greatest value and the number of nulls that the file says each of their columns to have, for comparisons of columns with constants (`=`, `<>`, `<`, `<=`,
+    /// `>`, `>=`, `BETWEEN`, `IN`, `IS NULL`), also joined by `AND`, `OR` and `NOT`; so it does most where files are sorted by such columns. What
+    /// may fail, such as a division, is best written behind these. How many row groups were skipped the run says at its end. A `[[test]]` gives
+    /// the rows that are read.
+    r#where: Option<String>,
+}
 
 /// Columns are compressed with zstd, a row group has 131,072 rows.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -49,7 +62,7 @@ impl Settings for ReadParquet {
     type Made = Reading;
 
     fn make(self, _: &str) -> Result<Reading, Problem> {
-        Ok(Reading::File(Arc::new(Parquet)))
+        Ok(Reading::File(Arc::new(Parquet { condition: self.r#where })))
     }
 }
 
@@ -57,17 +70,20 @@ impl Settings for WriteParquet {
     type Made = Arc<dyn Writing>;
 
     fn make(self, _: &str) -> Result<Self::Made, Problem> {
-        Ok(Arc::new(Parquet))
+        Ok(Arc::new(Parquet { condition: None }))
     }
 }
 
-/// Parquet, which has no settings.
+/// Parquet as its settings say.
 #[derive(Debug)]
-struct Parquet;
+struct Parquet {
+    /// What rows have to meet to be read.
+    condition: Option<String>,
+}
 
 impl FileFormat for Parquet {
     fn open(&self, file: File, decoder: &Decoder) -> Result<Box<dyn BatchReader>> {
-        Ok(Box::new(ParquetReader::new(file, decoder.schema(), decoder.batch_rows)?))
+        Ok(Box::new(ParquetReader::new(file, decoder)?))
     }
 
     fn inspect(&self, file: File) -> Result<Found> {
@@ -75,7 +91,11 @@ impl FileFormat for Parquet {
     }
 
     fn needed(&self, file: File, tail: u64, decoder: &Decoder) -> Result<Needed> {
-        needed(file, tail, &decoder.schema())
+        needed(file, tail, decoder)
+    }
+
+    fn condition(&self) -> Option<&str> {
+        self.condition.as_deref()
     }
 }
 

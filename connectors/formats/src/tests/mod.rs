@@ -46,6 +46,7 @@ fn columns(text: &str) -> Columns {
 fn decoder_of(format: impl Into<Value>, columns: Columns) -> Decoder {
     let format: Format<ReadFiles> = serde_json::from_value(format.into()).unwrap();
     Decoder {
+        filter: None,
         format: format.read("").unwrap(),
         compression: None,
         columns,

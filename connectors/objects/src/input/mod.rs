@@ -47,7 +47,8 @@ use shape::Shape;
 /// so that with `--state` each row counts exactly once through any crash; within an object, too, the next run goes on with the row that it was at.
 /// `millstream replay` reads the same objects again, as long as they are there.
 ///
-/// An object is fetched to a temporary file before it is read, by the version that was listed; of one in Parquet only the columns that the flow uses.
+/// An object is fetched to a temporary file before it is read, by the version that was listed; of one in Parquet only the columns that the flow uses, and with
+/// `format = { type = "parquet", where = "…" }` only row groups that may have rows which meet that condition.
 /// While one is read, the next one is on its way.
 ///
 /// An object must not change once it is there. If one does, or is gone before it was read, or damaged, `on_bad_object` says what follows. Each object is a
@@ -214,7 +215,7 @@ impl ObjectsInput {
         found.ok_or_else(|| Problem::new("there are no paths").at(["path"]))
     }
 
-    fn job(&self, context: &PlanContext) -> Result<Job, Problem> {
+    fn job(&self, context: &PlanContext) -> Result<Job, Problems> {
         let objects = self.connection.open(context)?;
         let patterns = self.patterns(&objects)?;
         let format = self.read_format()?;
@@ -222,22 +223,23 @@ impl ObjectsInput {
         if self.interval.is_some() && self.once.is_some() {
             let problem =
                 Problem::new("objects are either looked for again and again, or once in each run").at(["once"]);
-            return Err(problem.help("leave out `once` or `interval`"));
+            return Err(problem.help("leave out `once` or `interval`").into());
         }
         if self.interval.is_some_and(|interval| interval.0.is_zero()) {
             let problem = Problem::new("no service likes to be asked without a pause").at(["interval"]);
-            return Err(problem.help("say how long to wait, such as `\"30s\"`"));
+            return Err(problem.help("say how long to wait, such as `\"30s\"`").into());
         }
         if self.lookback.is_some() && self.interval.is_none() && self.once.is_none() {
             let problem = Problem::new("objects that are read once need not be remembered").at(["lookback"]);
-            return Err(problem.help("leave it out, or set `interval` or `once`"));
+            return Err(problem.help("leave it out, or set `interval` or `once`").into());
         }
         let lookback = self.lookback.map(|lookback| lookback.span()).transpose();
-        let shape = self.shape(context)?;
+        let decoder = format.decoder(self.schema.clone(), context)?;
+        let shape = self.shape(&decoder, context)?;
         Ok(Job {
             objects,
             patterns,
-            decoder: format.decoder(self.schema.clone(), context),
+            decoder,
             compression: self.compression,
             shape,
             interval: self.interval.map(|interval| interval.0),
@@ -250,7 +252,7 @@ impl ObjectsInput {
         })
     }
 
-    fn shape(&self, context: &PlanContext) -> Result<Shape, Problem> {
+    fn shape(&self, decoder: &Decoder, context: &PlanContext) -> Result<Shape, Problem> {
         let empty = Columns(Vec::new());
         let partition = self.partition.as_ref().unwrap_or(&empty);
         let is_known = |name: &String| self.schema.0.iter().any(|(known, _)| known == name);
@@ -270,7 +272,8 @@ impl ObjectsInput {
         {
             return Err(Problem::new(format!("there is a column `{name}` already")).at(["key_column"]));
         }
-        Ok(Shape::new(&self.schema, partition, self.key_column.as_deref(), context.columns.as_ref()))
+        let (key_column, wanted) = (self.key_column.as_deref(), context.columns.as_ref());
+        Ok(Shape::new(&self.schema, partition, key_column, wanted, |column| decoder.filters_by(column)))
     }
 }
 

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use millstream_connectors::DecodeQueue;
 use millstream_core::{
-    Collector, Error, ErrorClass, Home, Input, PartitionChange, Parts, Positions, Progress, Report, Result,
+    Collector, Error, ErrorClass, Figures, Home, Input, PartitionChange, Parts, Positions, Progress, Report, Result,
     ResultExt as _, State, join,
 };
-use millstream_formats::{BadRow, BatchReader, Part, ReaderPosition, Rows};
+use millstream_formats::{BadRow, BatchReader, Part, ReaderPosition, RowGroups, Rows};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -120,6 +120,7 @@ pub struct ObjectsReader {
     /// The objects that were read to their ends.
     seen: Seen,
     recent: VecDeque<Recent>,
+    row_groups: RowGroups,
     waiting: VecDeque<Wanted>,
     fetching: Option<(Wanted, Task<Result<Fetched, Trouble>>)>,
     /// The object that is being read.
@@ -149,6 +150,7 @@ impl ObjectsReader {
             source,
             seen: Seen::default(),
             recent: VecDeque::new(),
+            row_groups: RowGroups::default(),
             waiting: VecDeque::new(),
             fetching: None,
             current: None,
@@ -206,7 +208,10 @@ impl ObjectsReader {
         let object = Object::new(wanted, shape);
         self.recent.push_back(Recent { before: self.seen.find(&object.found.name).cloned(), object: object.clone() });
         match begun {
-            Ok(reader) => self.current = Some((object, reader)),
+            Ok(reader) => {
+                self.row_groups.add(reader.row_groups().unwrap_or_default());
+                self.current = Some((object, reader));
+            }
             Err(why) => self.queue.push(Step::Bad(object, start, why), Ok(Rows::default())),
         }
         Ok(())
@@ -255,7 +260,7 @@ impl ObjectsReader {
         self.current.take_if(|(current, _)| Arc::ptr_eq(current, &object));
         let position = start.position.max(object.first);
         let row = BadRow::new(position, format!("the object can't be read: {why}"), name.as_bytes());
-        self.send(&object, Rows { batches: Vec::new(), failed: vec![row] }, out);
+        self.send(&object, Rows { failed: vec![row], ..Rows::default() }, out);
         let behind = ReaderPosition { position: position + 1, ..start };
         self.come_to(Pushed { object: object.clone(), before: start, behind, has_ended: true, is_bad: true });
         self.end(&object, out);
@@ -402,7 +407,8 @@ impl Input for ObjectsReader {
     }
 
     fn report(&self) -> Option<Report> {
-        self.job.disturbance.report("objects")
+        let values: Vec<_> = self.row_groups.figures().into_iter().chain(self.job.disturbance.figure()).collect();
+        (!values.is_empty()).then(|| Report::Figures(Figures { title: "objects".to_owned(), values }))
     }
 
     fn snapshot(&mut self, positions: &Positions) -> Result<Parts> {

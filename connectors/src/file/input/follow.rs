@@ -101,7 +101,7 @@ fn pattern(
         let problem = Problem::new("only files in UTF-8 can be followed").at(["format", "encoding"]);
         return Err(problem.help("without `follow` the file is read once"));
     }
-    let decoder = Decoder { read_mode: ReadMode::Tailing, ..format.decoder(columns.clone(), context) };
+    let decoder = Decoder { read_mode: ReadMode::Tailing, ..format.of_all_rows(columns.clone(), context) };
     Ok(Pattern { path: path.to_owned(), decoder })
 }
 

@@ -5,8 +5,10 @@ use std::fs::File;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use millstream_core::{Collector, Error, Home, Input, Parts, Positions, Progress, Result, ResultExt, State};
-use millstream_formats::{BatchReader, Decoder, Names, Part, ReaderPosition, Rows};
+use millstream_core::{
+    Collector, Error, Figures, Home, Input, Parts, Positions, Progress, Report, Result, ResultExt, State,
+};
+use millstream_formats::{BatchReader, Decoder, Names, Part, ReaderPosition, RowGroups, Rows};
 use serde::{Deserialize, Serialize};
 
 use super::opened::Opened;
@@ -27,6 +29,7 @@ pub(super) struct Files {
     left: VecDeque<Source>,
     /// The file that is being read.
     reader: Option<(Arc<OpenFile>, Box<dyn BatchReader>)>,
+    row_groups: RowGroups,
     /// What was read, in its order.
     decode_queue: DecodeQueue<Step>,
     /// Where the rows are that were pushed last, and those of the file before.
@@ -112,6 +115,7 @@ impl Files {
             waits: false,
             left,
             reader: None,
+            row_groups: RowGroups::default(),
             decode_queue: DecodeQueue::default(),
             last: None,
             before_last: None,
@@ -184,6 +188,7 @@ impl Files {
             reader.go_to(place.start).doing(doing)?;
             first = place.position;
         }
+        self.row_groups.add(reader.row_groups().unwrap_or_default());
         self.opened.push(source.file.name.to_string());
         Ok((Arc::new(OpenFile { source, file, opened, first }), reader))
     }
@@ -252,6 +257,11 @@ impl Input for Files {
             }
             (false, true) => std::future::pending().await,
         }
+    }
+
+    fn report(&self) -> Option<Report> {
+        let values = self.row_groups.figures();
+        (!values.is_empty()).then(|| Report::Figures(Figures { title: "files".to_owned(), values }))
     }
 
     fn snapshot(&mut self, positions: &Positions) -> Result<Parts> {

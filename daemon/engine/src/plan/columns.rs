@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_core::{
-    Canonical, FAILED, InputPlan, MAIN, OutputPlan, PlanContext, PortPlan, PortTime, Problem, Problems, ProcessorPlan,
-    State, Stream, Uses, failed_schema, known_names, type_name,
+    Canonical, FAILED, InputPlan, LeftOut, MAIN, OutputPlan, PlanContext, PortPlan, PortTime, Problem, Problems,
+    ProcessorPlan, State, Stream, Uses, failed_schema, known_names, type_name,
 };
 
 use super::event_time::plan_time;
@@ -26,6 +26,8 @@ pub struct Draft {
     pub event_time: Option<PlannedTime>,
     /// Whether it, or an input behind it, does not end by itself.
     pub is_live: bool,
+    /// The columns that it, or an input behind it, leaves out.
+    pub left_out: Vec<LeftOut>,
     /// How to make it.
     pub plan: NodePlan,
 }
@@ -84,15 +86,20 @@ fn forward(
                 Progress::Unchecked
             }
             None => {
+                let left_out = left_out(wired, &states);
                 let planned = streams(wired, &states)
                     .and_then(|streams| plan_node(file, wired, streams, options, wanted.get(name)));
-                planned.map_or_else(
-                    |problems| {
+                match planned {
+                    Ok(mut draft) => {
+                        draft.left_out.extend(left_out);
+                        Progress::Planned(Box::new(draft))
+                    }
+                    Err(problems) => {
+                        let problems = problems.into_iter().map(|problem| problem.explained(&left_out)).collect();
                         diagnostics.extend(file.diagnose(name, problems));
                         Progress::Wrong
-                    },
-                    |draft| Progress::Planned(Box::new(draft)),
-                )
+                    }
+                }
             }
         };
         states.insert(name, state);
@@ -135,6 +142,16 @@ fn upstream_problem(wired: &Wired<'_>, states: &BTreeMap<&str, Progress>) -> Opt
             Some(Upstream::Wrong(Problem::unchecked(&reference.node).at(reference.at.clone())))
         }
     })
+}
+
+/// The columns that the inputs behind a node leave out.
+fn left_out(wired: &Wired<'_>, states: &BTreeMap<&str, Progress>) -> Vec<LeftOut> {
+    let upstream = wired.inputs.iter().flat_map(|port| &port.reads).map(|read| states.get(read.node.as_str()));
+    let of = |state: Option<&Progress>| match state {
+        Some(Progress::Planned(draft)) => draft.left_out.clone(),
+        _ => Vec::new(),
+    };
+    upstream.flat_map(of).collect()
 }
 
 /// What arrives at the ports of a node, all of whose upstream nodes have been planned.
@@ -250,7 +267,9 @@ fn plan_node(
             let plan = settings.plan(&context)?;
             let mut ports = plan.ports.clone();
             if let Some(settings) = &common.event_time {
-                let time = plan_time(settings, &plan, options.registry)?;
+                let explained = |problem: Problem| problem.explained(&plan.left_out);
+                let time = plan_time(settings, &plan, options.registry)
+                    .map_err(|problems| problems.into_iter().map(explained).collect::<Problems>())?;
                 for (port, column) in ports.iter_mut().zip(&time.columns) {
                     port.schema = column.schema(&port.schema);
                     port.event_time = PortTime::Column(port.schema.field(column.index).name().clone());
@@ -275,10 +294,14 @@ fn plan_node(
         NodePlan::Input(plan) => !plan.finite,
         NodePlan::Processor(_) | NodePlan::Output(_) => streams.iter().any(|stream| stream.is_live),
     };
+    let left_out = match &plan {
+        NodePlan::Input(plan) => plan.left_out.clone(),
+        NodePlan::Processor(_) | NodePlan::Output(_) => Vec::new(),
+    };
     let roles = wired.inputs.iter().map(|port| port.role);
     let inputs = streams.into_iter().zip(roles);
     let inputs = inputs.map(|(stream, role)| InputPort { name: stream.port, role, schema: stream.schema });
-    Ok(Draft { inputs: inputs.collect(), ports, uses, event_time, is_live, plan })
+    Ok(Draft { inputs: inputs.collect(), ports, uses, event_time, is_live, left_out, plan })
 }
 
 /// Where a node stands.

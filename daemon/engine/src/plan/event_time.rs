@@ -76,7 +76,7 @@ fn column_of(name: &str, schema: &SchemaRef) -> Result<usize, Problem> {
 /// What computes the event time in a column of its own.
 fn derive(text: &str, name: Option<&str>, schema: &SchemaRef, registry: &NodeTypes) -> Result<DerivedTime, Problems> {
     let at = |problem: Problem| problem.under(EXPRESSION).under(EVENT_TIME);
-    let Some(plan_expression) = registry.planner() else {
+    let Some(language) = registry.planner() else {
         return Err(at(Problem::new("this program was built without a language of expressions")).into());
     };
     let input = Canonical::new(schema)
@@ -87,7 +87,7 @@ fn derive(text: &str, name: Option<&str>, schema: &SchemaRef, registry: &NodeTyp
         let problem = problem.help("say by `column` what the column of the computed times is to be called");
         return Err(problem.at([EVENT_TIME, if name.is_some() { COLUMN } else { EXPRESSION }]).into());
     }
-    let expression = plan_expression(named, text, input.schema());
+    let expression = (language.expression)(named, text, input.schema());
     let expression = expression.map_err(|problems| problems.into_iter().map(at).collect::<Problems>())?;
     if !is_time(expression.data_type()) {
         let message = format!("an event time is a `timestamp`, and this is `{}`", type_name(expression.data_type()));

@@ -92,8 +92,7 @@ fn is_followed(draft: &Draft) -> bool {
 fn warnings_of_inputs(wiring: &Wiring<'_>, drafts: &[Draft]) -> Vec<String> {
     let of = |(wired, draft): (&Wired<'_>, &Draft)| match &draft.plan {
         NodePlan::Input(plan) => {
-            let said = |warning: &String| format!("input `{}`: {warning}", wired.node.name);
-            plan.warnings.iter().map(said).collect()
+            plan.left_out.iter().map(|column| format!("input `{}`: {column}", wired.node.name)).collect()
         }
         NodePlan::Processor(_) | NodePlan::Output(_) => Vec::new(),
     };

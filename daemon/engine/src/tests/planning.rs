@@ -214,10 +214,19 @@ fn what_becomes_of_rows_that_come_in_every_run_should_be_said() {
 }
 
 #[test]
-fn what_an_input_warns_of_is_said_of_the_plan() {
-    let text = "input.a = { type = \"events\", rows = 5, warnings = [\"half of it is left out\"] }\n\
-                output.d = { type = \"file\", from = \"a\", path = \"x\" }";
-    assert_eq!(super::running::plan(text).warnings, ["input `a`: half of it is left out"]);
+fn what_an_input_leaves_out_is_said_of_the_plan_and_where_it_is_missing() {
+    let flow = |time: &str| {
+        format!(
+            "input.a = {{ type = \"events\", rows = 5, left_out = [\"span\"]{time} }}\n\
+             output.d = {{ type = \"file\", from = \"a\", path = \"x\" }}"
+        )
+    };
+    let said = "input `a`: column `span` has the type Duration(s), which flows can't carry: it is left out";
+    assert_eq!(super::running::plan(&flow("")).warnings, [said]);
+    let message =
+        "there is no column `span`: it is left out where it is read, since flows can't carry its type, Duration(s)";
+    assert_problem(&flow(", event_time = { column = \"span\" }"), "test.toml:1:", message);
+    assert_problem(&flow(", event_time = { column = \"spam\" }"), "test.toml:1:", "there is no column `spam`");
 }
 
 #[test]

@@ -43,9 +43,9 @@ pub struct Events {
     /// Waits so many milliseconds before every batch.
     #[serde(default)]
     pause: u64,
-    /// What it says of itself.
+    /// The columns that it leaves out.
     #[serde(default)]
-    warnings: Vec<String>,
+    left_out: Vec<String>,
 }
 
 fn one() -> u64 {
@@ -89,7 +89,11 @@ impl InputSettings for Events {
             finite: !self.live,
             interleaved: self.mixed,
             rows: Some(self.rows),
-            warnings: self.warnings.clone(),
+            left_out: self
+                .left_out
+                .iter()
+                .map(|name| LeftOut { name: name.clone(), data_type: "Duration(s)".into() })
+                .collect(),
             ..InputPlan::new(reading.schema.clone(), move || Ok(reading))
         })
     }

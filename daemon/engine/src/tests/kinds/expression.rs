@@ -10,8 +10,11 @@ use millstream_core::*;
 use super::events::second;
 use super::values;
 
-/// Plans an expression.
-pub fn plan(_: &str, text: &str, schema: &SchemaRef) -> Result<Box<dyn Expression>, Problems> {
+/// The language, which has no conditions.
+pub const LANGUAGE: Language =
+    Language { expression: plan, condition: |_, _| Err(Problem::new("there are no conditions").into()) };
+
+fn plan(_: &str, text: &str, schema: &SchemaRef) -> Result<Box<dyn Expression>, Problems> {
     require_column("n", schema)?;
     let data_type = match text {
         "n" => DataType::Int64,

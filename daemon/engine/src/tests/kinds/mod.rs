@@ -45,7 +45,7 @@ pub fn registry() -> &'static NodeTypes {
         registry.input::<known::Known>();
         registry.output::<memory::Memory>();
         registry.dead_letters::<memory::Memory>(memory::dead_letters);
-        registry.expressions(expression::plan);
+        registry.expressions(expression::LANGUAGE);
         registry
     });
     &REGISTRY
