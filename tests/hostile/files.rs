@@ -21,6 +21,8 @@ pub struct Case {
     pub rows: Rows,
     /// The first so many rows are found again by their markers.
     pub marked: usize,
+    /// Whether there is a row that is longer than a row may be.
+    pub is_endless: bool,
 }
 
 /// How many rows there have to be.
@@ -97,7 +99,7 @@ impl Text {
         };
         let text = [self.begin.into(), (0..rows).flat_map(row).collect(), self.end.as_bytes().to_vec()].concat();
         let file = format!("{name}.{}", self.extension);
-        Case { name, file, bytes: text, rows: expected, marked: rows }
+        Case { name, file, bytes: text, rows: expected, marked: rows, is_endless: false }
     }
 
     fn good(&self, fault: &str) -> Case {
@@ -148,7 +150,8 @@ impl Text {
     /// A row of so many bytes among others.
     fn endless(&self, fault: &str, bytes: usize) -> Case {
         let endless = |id: &str| (self.row)(&format!("{id}{}", "x".repeat(bytes)), 10).replace("\n  ", "").into_bytes();
-        self.case(fault, 20, Rows::Exactly(19, 1), |n, id| (n == 10).then(|| endless(id)))
+        let case = self.case(fault, 20, Rows::Exactly(19, 1), |n, id| (n == 10).then(|| endless(id)));
+        Case { is_endless: true, ..case }
     }
 }
 
@@ -215,7 +218,7 @@ pub fn damaged(workshop: &Workshop) -> Vec<Case> {
         ];
         let case = |bytes| {
             let (name, file) = (format.to_owned(), format!("read.{format}"));
-            Case { name, file, bytes, rows: Rows::Exactly(ROWS, 0), marked: ROWS }
+            Case { name, file, bytes, rows: Rows::Exactly(ROWS, 0), marked: ROWS, is_endless: false }
         };
         cases.extend(damages.map(case));
     }
