@@ -144,9 +144,11 @@ class Transport:
         """The connection that was kept, if it is any good."""
         kept: _Kept | None = getattr(self._local, "kept", None)
         self._local.kept = None
-        if kept is None or kept.is_good():
-            return kept and kept.connection
-        # That of another process is its own to close in words; here it is only let go.
+        if kept is None:
+            return None
+        if kept.is_good():
+            return kept.connection
+        # That of another process goes on there; here it is only let go.
         kept.connection.close()
         return None
 

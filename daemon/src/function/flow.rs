@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millstream_admin::function::forward;
 use millstream_core::{Error, HttpEndpoint, Result, ResultExt as _};
-use millstream_engine::plan::{Plan, PlannedBody};
+use millstream_engine::plan::{Plan, PlannedBody, PlannedNode};
 use millstream_engine::run::{Outcome as FlowOutcome, PreparedFlow, ReadyFlow, RunningFlow, Status};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -112,10 +112,11 @@ fn endpoints(plan: &Plan) -> Result<Vec<HttpEndpoint>, CommandError> {
     Ok(endpoints)
 }
 
-/// Refuses outputs whose files the next run of the function would not know, since it begins from scratch.
+/// Refuses outputs whose files the next run of the function would not know, since it begins from scratch. Refused rows add up in any case.
 fn check_outputs(plan: &Plan, arguments: &FunctionArguments) -> Result<(), CommandError> {
-    let publishes = |body: &PlannedBody| matches!(body, PlannedBody::Output { writes: Some(_), .. });
-    match plan.nodes.iter().find(|node| publishes(&node.body)) {
+    let publishes =
+        |node: &&PlannedNode| !node.hidden && matches!(node.body, PlannedBody::Output { writes: Some(_), .. });
+    match plan.nodes.iter().find(publishes) {
         Some(node) if arguments.state.is_none() => Err(CommandError::Usage(format!(
             "output `{}` of flow `{}` publishes files, and has to know later which are its own: keep its state with `--state DIR`",
             node.name, plan.flow
