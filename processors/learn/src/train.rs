@@ -368,11 +368,10 @@ impl Trainer {
 
     fn card(&self, rows: u64) -> ModelCard {
         let held_out = self.condition.as_ref().map(|_| self.model.held_out());
-        ModelCard::new(&self.name, self.model.model().signature(), rows).trained_by(&self.flow, &self.node).scored(
-            &self.model.metrics(),
-            held_out.as_ref(),
-            &self.model.baselines(),
-        )
+        ModelCard::new(&self.name, self.model.model().signature(), rows)
+            .trained_by(&self.flow, &self.node)
+            .profiled(self.model.profile())
+            .scored(&self.model.metrics(), held_out.as_ref(), &self.model.baselines())
     }
 }
 

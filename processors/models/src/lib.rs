@@ -4,7 +4,7 @@
 //! A [`Model`] reads record batches, predicts each row, and then learns it. It is made of a [`Signature`], which says what
 //! learns (one of the [`estimators`]), from which [`Features`], and what it predicts. A [`ScoredModel`] keeps score while it
 //! learns; a [`registry`] keeps versions of models, and gives them names. The parts of a model are [encoders](encode), which
-//! turn the columns of a batch into numbers, and an estimator. What was learned is a safetensors file. Networks can be
+//! turn the columns of a batch into numbers, and an estimator. A [`profile`] says what the learned rows looked like. What was learned is a safetensors file. Networks can be
 //! computed on another [`device`] than the CPU. [`Model::to_onnx`] writes a model for the programs of others.
 //!
 //! ```
@@ -50,6 +50,7 @@ mod label;
 mod metrics;
 mod model;
 mod onnx;
+pub mod profile;
 mod refused;
 pub mod registry;
 mod simd;

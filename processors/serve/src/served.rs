@@ -1,13 +1,14 @@
 //! A version of a model that answers requests: its columns, its outputs, and how rows are made of what was sent.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::cast::AsArray;
 use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, RecordBatchOptions};
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use millstream_core::{ColumnType, Error, Result as CoreResult, ResultExt as _, known_names};
+use millstream_models::profile::{FeatureProfile, InputFigures, Observed};
 use millstream_models::registry::{ModelCard, Resolved};
 use millstream_models::{Feature, Model, prediction_fields};
 use tokio::time::Instant;
@@ -88,11 +89,25 @@ fn side_by_side(columns: &[ArrayRef], rows: usize) -> ArrayRef {
 
 /// A model, as a batcher asks it.
 #[derive(Debug)]
-struct Loaded(Model);
+struct Loaded {
+    model: Model,
+    /// What it was asked of late, if it is known what it has learned.
+    observed: Option<Mutex<Observed>>,
+}
+
+impl Loaded {
+    fn new(model: Model, profile: Vec<FeatureProfile>) -> Self {
+        let observed = Observed::new(&model, profile).map(Mutex::new);
+        Self { model, observed }
+    }
+}
 
 impl Predict for Loaded {
     fn predict(&self, rows: &RecordBatch) -> CoreResult<Vec<ArrayRef>> {
-        self.0.predict_batch(rows)?.columns(self.0.signature())
+        if let Some(observed) = &self.observed {
+            observed.lock().unwrap_or_else(PoisonError::into_inner).add(&self.model, rows)?;
+        }
+        self.model.predict_batch(rows)?.columns(self.model.signature())
     }
 }
 
@@ -103,6 +118,7 @@ impl Served {
     /// If it is damaged, or has a feature of a type that is not known.
     pub fn new(model: &str, resolved: Resolved, limits: BatchLimits) -> CoreResult<Self> {
         let Resolved { version, bytes, card } = resolved;
+        let profile = card.profile.clone();
         let loading = || format!("loading `{model}/{version}`");
         let loaded = Model::load(&bytes).doing(loading)?;
         loaded.prepare().doing(loading)?;
@@ -116,13 +132,20 @@ impl Served {
             figures: Figures::default(),
             outputs,
             schema: Arc::new(Schema::new(fields)),
-            batcher: Arc::new(Batcher::new(Loaded(loaded), limits)),
+            batcher: Arc::new(Batcher::new(Loaded::new(loaded, profile), limits)),
         })
     }
 
     /// What it predicts from, in the order of the features.
     pub fn features(&self) -> &[Feature] {
         &self.model().signature().features
+    }
+
+    /// How what it was asked of late differs from what it has learned, by feature. Empty where that is not known.
+    pub fn inputs(&self) -> Vec<InputFigures> {
+        let Loaded { model, observed } = self.batcher.predictor();
+        let observed = observed.iter().map(|observed| observed.lock().unwrap_or_else(PoisonError::into_inner));
+        observed.flat_map(|observed| observed.figures(model)).collect()
     }
 
     /// The type of tensors of a feature.
@@ -339,7 +362,7 @@ impl Served {
     }
 
     fn model(&self) -> &Model {
-        &self.batcher.predictor().0
+        &self.batcher.predictor().model
     }
 }
 

@@ -3,7 +3,10 @@
 use millstream_serve::{Repository, Served};
 
 use super::Samples;
-use super::table::{SERVED_BATCHES, SERVED_REQUESTS, SERVED_ROWS, SERVED_SECONDS, SERVED_SHADOW_ROWS, SERVED_VERSION};
+use super::table::{
+    SERVED_BATCHES, SERVED_INPUT_DRIFT, SERVED_INPUT_MISSING, SERVED_INPUT_UNSEEN, SERVED_REQUESTS, SERVED_ROWS,
+    SERVED_SECONDS, SERVED_SHADOW_ROWS, SERVED_VERSION,
+};
 
 pub(super) fn collect(repository: &Repository, samples: &mut Samples) {
     for model in repository.names() {
@@ -32,5 +35,11 @@ fn of_version(served: &Served, samples: &mut Samples) {
         ("output", &figures.output),
     ] {
         samples.add(&SERVED_SECONDS, [model, &version, stage], took.nanos() as f64 / 1e9);
+    }
+    for input in served.inputs().iter().filter(|input| input.rows > 0) {
+        let labels = [model, &version, &input.feature];
+        samples.add(&SERVED_INPUT_MISSING, labels, input.missing);
+        input.drift.iter().for_each(|drift| samples.add(&SERVED_INPUT_DRIFT, labels, *drift));
+        input.unseen.iter().for_each(|unseen| samples.add(&SERVED_INPUT_UNSEEN, labels, *unseen));
     }
 }

@@ -75,6 +75,9 @@ metrics! {
     SERVED_ROWS = counter("millstream_serve_rows_total", ["model", "version"], "Rows that were predicted.");
     SERVED_BATCHES = counter("millstream_serve_batches_total", ["model", "version"], "Requests for predictions that were computed; less than that where some were computed together.");
     SERVED_SHADOW_ROWS = counter("millstream_serve_shadow_rows_total", ["model", "version", "result"], "Rows that another version has answered and this one, on trial, has predicted as well: `result` says whether it says the `same`, something `other`, or can't predict them (`fail`).");
+    SERVED_INPUT_DRIFT = gauge("millstream_serve_input_drift", ["model", "version", "feature"], "How far the values of a feature lie from those that the version has learned, over the last 5,000 to 10,000 rows: the population stability index, of which 0.25 is a lot. Not there before 200 rows.");
+    SERVED_INPUT_MISSING = gauge("millstream_serve_input_missing_ratio", ["model", "version", "feature"], "The share of these rows that lack the feature.");
+    SERVED_INPUT_UNSEEN = gauge("millstream_serve_input_unseen_ratio", ["model", "version", "feature"], "The share of these rows with a value for which the version has no slot of its own, of features that are encoded by `one_hot`.");
     SERVED_SECONDS = counter("millstream_serve_seconds_total", ["model", "version", "stage"], "How long requests took, by `stage`: `queue`, `input`, `infer`, `output`; `request` is all of it, for those that were answered.");
     FUNCTION_IN_FLIGHT = gauge("http_requests_in_flight", [], "Requests to a function that are being answered; platforms scale it by that.");
     FUNCTION_REQUESTS = counter("http_requests_total", ["method", "code"], "Requests that a function has answered.");

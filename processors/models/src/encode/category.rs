@@ -51,6 +51,11 @@ impl Category {
         Some(self.first + slot)
     }
 
+    /// Whether a value has a slot of its own; `None` where slots are hashed, so that no value is remembered.
+    pub fn knows(&self, text: &str) -> Option<bool> {
+        self.known.as_ref().map(|known| known.contains_key(text))
+    }
+
     /// Gives a new value its slot, as long as there are any that it would have to itself.
     #[inline]
     pub fn learn(&mut self, texts: &StringArray, row: usize) {

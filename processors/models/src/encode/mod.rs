@@ -75,6 +75,11 @@ impl Encoders {
         self.statistics.width()
     }
 
+    /// Those of the categories, in the order of the features.
+    pub fn categories(&self) -> &[Category] {
+        &self.categories
+    }
+
     /// Memory for the encoding of one row.
     pub fn scratch(&self) -> Scratch {
         Scratch { numbers: vec![0.0; self.width()], slots: Vec::with_capacity(self.categories.len()) }

@@ -58,6 +58,7 @@ pub use gives::{Certainty, Gives, PredictedColumn};
 pub(crate) use gives::{likeliest, positive};
 pub use labels::Labels;
 pub use list::{EstimatorKind, estimators};
+pub(crate) use random::mixed;
 pub use settings::EstimatorSettings;
 pub(crate) use shape::Shape;
 use shape::ends_of_categories;

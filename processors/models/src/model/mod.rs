@@ -22,7 +22,7 @@ pub use scored::ScoredModel;
 pub use signature::Signature;
 
 use crate::device::OpenDevice;
-use crate::encode::{self, Encoders, Rows};
+use crate::encode::{self, Category, Encoders, Rows};
 use crate::estimator::{Estimator, Predict, Step};
 use crate::onnx;
 use crate::refused::Refused;
@@ -57,6 +57,11 @@ pub struct Input {
 }
 
 impl Input {
+    /// Its features.
+    pub(crate) fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
     /// The rows that the model can't use, if there are any. Nothing must be learned from a batch that has some.
     pub fn refused(&self) -> Option<&BooleanArray> {
         self.refused.as_ref()
@@ -92,6 +97,11 @@ impl Model {
     /// If that is not there.
     pub fn prepare(&self) -> Result<()> {
         self.estimator.prepare()
+    }
+
+    /// The encoders of its categories, in the order of the features.
+    pub(crate) fn categories(&self) -> &[Category] {
+        self.encoders.categories()
     }
 
     /// Reads features and labels.

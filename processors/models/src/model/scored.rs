@@ -12,6 +12,7 @@ use crate::device::OpenDevice;
 use crate::drift::DetectorSettings;
 use crate::label::Class;
 use crate::metrics::{BaselineScores, Recent, Scores};
+use crate::profile::{FeatureProfile, Sample};
 
 /// A model together with its scores, and those of the baselines on the same rows.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct ScoredModel {
     scoreboard: Scoreboard,
     /// Its errors, if they are watched.
     watched: Option<Watched>,
+    /// What the learned rows look like.
+    sample: Sample,
     copies: Copies,
 }
 
@@ -74,12 +77,14 @@ impl<'a> Scored<'a> {
 const MODEL: &str = "model";
 const SCORES: &str = "scores";
 const DRIFT: &str = "drift";
+const SAMPLE: &str = "sample";
 
 impl ScoredModel {
     /// A model that has learned nothing.
     pub fn new(signature: Signature) -> Self {
         let scoreboard = Scoreboard::new(&signature);
-        Self { scoreboard, model: Model::new(signature), watched: None, copies: Copies::default() }
+        let (model, sample) = (Model::new(signature), Sample::new());
+        Self { scoreboard, model, watched: None, sample, copies: Copies::default() }
     }
 
     /// The same, but that its errors are watched for drift: of classes, whether one is wrong; of numbers, by how much. What is seen is among
@@ -97,6 +102,7 @@ impl ScoredModel {
     pub fn keep(&self, parts: &mut Parts) -> Result<()> {
         self.copies.keep(MODEL, &self.model, parts)?;
         parts.put_later(SCORES, self.scoreboard.clone());
+        parts.put_later(SAMPLE, self.sample.clone());
         if let Some(watched) = &self.watched {
             parts.put_later(DRIFT, watched.state());
         }
@@ -114,6 +120,11 @@ impl ScoredModel {
         scoreboard.held_out.go_on_like(&self.scoreboard.held_out);
         if let Some(watched) = &mut self.watched {
             watched.restore(state.get(DRIFT)?)?;
+        }
+        // States of earlier versions of Millstream have none.
+        if state.has(SAMPLE) {
+            self.sample = state.get(SAMPLE)?;
+            self.sample.check(&model.signature().features)?;
         }
         (self.model, self.scoreboard) = (model, scoreboard);
         Ok(())
@@ -177,6 +188,7 @@ impl ScoredModel {
             }
             self.scoreboard.learned.add(*target, &scored(row).to_slice());
             self.scoreboard.baselines.add(*target);
+            self.sample.add(&input.rows, row);
             if let Some(watched) = &mut self.watched {
                 watched.add(self.model.signature().error(*target, predictions.row(row)));
             }
@@ -202,6 +214,11 @@ impl ScoredModel {
         let mut scores = self.model.signature().scores();
         self.scoreboard.recent.rows().for_each(|(target, prediction)| scores.add(*target, prediction));
         scores.metrics()
+    }
+
+    /// What the values of each feature were, in a sample of the rows that were learned.
+    pub fn profile(&self) -> Vec<FeatureProfile> {
+        self.sample.profile(&self.model.signature().features)
     }
 
     /// The figures of the rows that were not to be learned.

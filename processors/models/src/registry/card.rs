@@ -11,6 +11,7 @@ use crate::encode::Feature;
 use crate::estimator::EstimatorSettings;
 use crate::label::Label;
 use crate::model::Signature;
+use crate::profile::FeatureProfile;
 
 /// What is known about a version of a model: `card.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +51,9 @@ pub struct ModelCard {
     pub held_out: Value,
     /// What predictions without a model reach on the rows that it learned.
     pub baselines: Value,
+    /// What the values of each feature were, in a sample of the rows that it learned. So what it is asked later can be compared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub profile: Vec<FeatureProfile>,
     /// How far the flow had read its inputs when the version was made: `{ "checkpoint": N, "inputs": { INPUT: { PARTITION:
     /// NEXT_POSITION } } }`, where `N` is the checkpoint by which the version became visible. So the rows that it learned
     /// can be told from those that came later. If the model has started from scratch, `since` says where the inputs were then; if an
@@ -78,6 +82,7 @@ impl ModelCard {
             metrics: Value::Null,
             held_out: Value::Null,
             baselines: Value::Null,
+            profile: Vec::new(),
             lineage: None,
         }
     }
@@ -101,6 +106,12 @@ impl ModelCard {
     pub fn trained_by(mut self, flow: &str, node: &str) -> Self {
         self.flow = flow.to_owned();
         self.node = node.to_owned();
+        self
+    }
+
+    /// Says what the rows looked like that it learned.
+    pub fn profiled(mut self, profile: Vec<FeatureProfile>) -> Self {
+        self.profile = profile;
         self
     }
 

@@ -9,6 +9,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, post};
+use millstream_models::profile::InputFigures;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -20,6 +21,12 @@ pub fn routes() -> Vec<Route> {
         Route::get("/livez", Access::Open, "Whether the server answers.", v2::live),
         Route::get("/readyz", Access::Open, "Whether all models are served that are to be.", v2::ready),
         Route::post("/api/v1/models/{model}/predict", Access::Predict, "Predicts rows.", predict_by),
+        Route::get(
+            "/api/v1/models/{model}/inputs",
+            Access::Predict,
+            "How what a version was asked of late differs from what it has learned.",
+            inputs,
+        ),
     ]
 }
 
@@ -45,6 +52,9 @@ struct Request {
 struct Asked {
     /// A number, an alias, or `latest`.
     version: Option<String>,
+    /// Whether the answer says how what the version was asked of late differs from what it has learned.
+    #[serde(default)]
+    inputs: bool,
 }
 
 /// Predictions.
@@ -53,6 +63,23 @@ struct Answer {
     model: String,
     version: u64,
     predictions: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inputs: Option<Vec<InputFigures>>,
+}
+
+/// How what a version was asked of late differs from what it has learned.
+#[derive(Debug, Serialize)]
+struct Inputs {
+    model: String,
+    version: u64,
+    inputs: Vec<InputFigures>,
+}
+
+/// By which version that is asked.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfVersion {
+    version: Option<String>,
 }
 
 /// What the URL says of that.
@@ -84,7 +111,18 @@ async fn predict(
         |served, tensors| Ok(table::records(served, &tensors)),
     );
     let predictions = predictions.await?;
-    Ok(Json(Answer { model: model.to_owned(), version: served.version, predictions }))
+    let inputs = asked.inputs.then(|| served.inputs());
+    Ok(Json(Answer { model: model.to_owned(), version: served.version, predictions, inputs }))
+}
+
+async fn inputs(
+    State(serving): State<Arc<Serving>>,
+    Path(model): Path<String>,
+    asked: Result<Query<OfVersion>, QueryRejection>,
+) -> Result<Json<Inputs>, Problem> {
+    let Query(OfVersion { version }) = asked.map_err(|error| Refusal::wrong(error.body_text()))?;
+    let served = serving.repository.resolve(&model, version.as_deref()).await?;
+    Ok(Json(Inputs { model, version: served.version, inputs: served.inputs() }))
 }
 
 /// A refusal as the API says it.

@@ -3,6 +3,7 @@
 mod errors;
 mod grpc;
 mod infer;
+mod inputs;
 mod mlflow;
 mod others;
 mod repository;
