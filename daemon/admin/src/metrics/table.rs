@@ -75,6 +75,7 @@ metrics! {
     SERVED_ROWS = counter("millstream_serve_rows_total", ["model", "version"], "Rows that were predicted.");
     SERVED_BATCHES = counter("millstream_serve_batches_total", ["model", "version"], "Requests for predictions that were computed; less than that where some were computed together.");
     SERVED_SHADOW_ROWS = counter("millstream_serve_shadow_rows_total", ["model", "version", "result"], "Rows that another version has answered and this one, on trial, has predicted as well: `result` says whether it says the `same`, something `other`, or can't predict them (`fail`).");
+    SERVED_LOGGED_ROWS = counter("millstream_serve_logged_rows_total", ["model", "version", "result"], "Rows for the log of requests, if there is one: those that were `predicted`, those that were `lost` since they could not be written, and those that were `labelled` while the version was the usual one.");
     SERVED_SECONDS = counter("millstream_serve_seconds_total", ["model", "version", "stage"], "How long requests took, by `stage`: `queue`, `input`, `infer`, `output`; `request` is all of it, for those that were answered.");
     FUNCTION_IN_FLIGHT = gauge("http_requests_in_flight", [], "Requests to a function that are being answered; platforms scale it by that.");
     FUNCTION_REQUESTS = counter("http_requests_total", ["method", "code"], "Requests that a function has answered.");
