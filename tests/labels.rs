@@ -14,14 +14,14 @@ use crate::serving::Log;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How many rows the model has learned of before anybody is asked.
-const HISTORY: u64 = 1000;
+const HISTORY: u64 = 50;
 
 /// A server, and the flow that learns from what it is told. Each may be away.
 struct Circle {
     workshop: Workshop,
     token: String,
     flow: Option<Running>,
-    server: Option<(Running, String)>,
+    server: Option<(Running, Log, String)>,
 }
 
 impl Circle {
@@ -55,8 +55,9 @@ impl Circle {
     fn start_server(&mut self) {
         let arguments = ["serve", "card_fraud@latest", "--log", "requests", "--config", "serve.toml"];
         let mut running = Running::start(&mut self.workshop.command(&arguments));
-        let address = Log::of(&mut running).address("serving `");
-        self.server = Some((running, address));
+        let log = Log::of(&mut running);
+        let address = log.address("serving `");
+        self.server = Some((running, log, address));
     }
 
     /// The newest version, and how many rows it has learned of.
@@ -84,10 +85,31 @@ impl Circle {
         }
     }
 
+    /// Who asks the server that is there.
+    fn client(&self) -> Client {
+        let (.., address) = self.server.as_ref().unwrap();
+        Client { address: address.clone(), token: self.token.clone() }
+    }
+
+    fn predict(&self, count: usize) -> (Vec<String>, u64) {
+        self.client().predict(count)
+    }
+
+    fn learn(&self, ids: &[String]) -> Value {
+        self.client().learn(ids).unwrap()
+    }
+}
+
+/// Who asks a server, and says what became of it.
+struct Client {
+    address: String,
+    token: String,
+}
+
+impl Client {
     /// An answer of the server. None if it was killed before it answered.
     fn post(&self, path: &str, body: &Value) -> Option<(u16, Value)> {
-        let (_, address) = self.server.as_ref()?;
-        let body = body.to_string();
+        let (address, body) = (&self.address, body.to_string());
         let head = format!(
             "POST /api/v1/models/card_fraud/{path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\n\
              content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
@@ -126,7 +148,7 @@ fn labels_train_once_whoever_is_killed_and_what_was_learned_is_served() {
     for round in 0..6 {
         let (ids, _) = circle.predict(10);
         let (now, later) = ids.split_at(5);
-        assert_eq!(circle.learn(now).unwrap()["rows"], 5);
+        assert_eq!(circle.learn(now)["rows"], 5);
         told += 5;
         // Labels outlive a server that is killed behind its answer, and one that is killed before.
         if round % 2 == 0 {
@@ -137,7 +159,7 @@ fn labels_train_once_whoever_is_killed_and_what_was_learned_is_served() {
             circle.flow = None;
             circle.start_flow();
         }
-        let answer = circle.learn(&ids).unwrap();
+        let answer = circle.learn(&ids);
         assert_eq!((&answer["rows"], &answer["known"]), (&json!(later.len()), &json!(now.len())));
         told += 5;
     }
@@ -147,14 +169,14 @@ fn labels_train_once_whoever_is_killed_and_what_was_learned_is_served() {
     for (turn, some) in ids.chunks(50).enumerate() {
         let pid = circle.server.as_mut().unwrap().0.id().to_string();
         std::thread::scope(|scope| {
-            let circle = &circle;
-            scope.spawn(move || some.chunks(5).all(|few| circle.learn(few).is_some()));
+            let client = circle.client();
+            scope.spawn(move || some.chunks(5).all(|few| client.learn(few).is_some()));
             std::thread::sleep(Duration::from_millis(7 * turn as u64));
             assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
         });
         circle.server = None;
         circle.start_server();
-        circle.learn(some).unwrap();
+        circle.learn(some);
     }
     told += 200;
     let version = circle.wait_for_rows(told);
@@ -165,7 +187,7 @@ fn labels_train_once_whoever_is_killed_and_what_was_learned_is_served() {
     println!("version {version} served {:?} behind its publication", published.elapsed());
     // Whatever else was to come would have come before this one.
     let (ids, _) = circle.predict(1);
-    circle.learn(&ids).unwrap();
+    circle.learn(&ids);
     circle.wait_for_rows(told + 1);
 }
 
@@ -177,9 +199,9 @@ fn who_may_only_ask_may_not_teach() {
     let operator = std::mem::replace(&mut circle.token, made.stdout.trim().to_owned());
     circle.predict(1);
     let body = json!({ "rows": [{ "id": ids[0], "label": true }] });
-    assert_eq!(circle.post("learn", &body).unwrap().0, 403);
+    assert_eq!(circle.client().post("learn", &body).unwrap().0, 403);
     circle.token = operator;
-    assert_eq!(circle.post("learn", &body).unwrap().0, 200);
+    assert_eq!(circle.client().post("learn", &body).unwrap().0, 200);
     let folder = circle.workshop.path("requests");
     let mode = |path: &std::path::Path| {
         std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions()) & 0o777

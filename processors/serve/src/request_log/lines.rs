@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn rows_are_objects_by_their_columns() {
-        let rows = table("amount:float64? items:int64 country\n 0.1 1 DE\n - 2 a\"b");
+        let rows = table("amount:float64? items:int64 country\n 0.1 1 DE\n null 2 a\"b");
         let classes: ArrayRef = Arc::new(StructArray::from(table("yes:float64 no:float64\n 0.75 0.25\n NaN 1")));
         let large: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX, 0]));
         let schema = rows.schema();

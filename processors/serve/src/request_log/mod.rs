@@ -27,6 +27,8 @@ use crate::served::Served;
 
 pub use ids::{Ids, Names};
 pub use learn::{Learned, Sent};
+#[cfg(test)]
+pub use record::pack;
 pub use record::{Head, Kind, Labelled, unpack};
 
 /// How large a file of the log becomes at most; only whole ones can be removed.

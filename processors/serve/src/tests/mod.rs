@@ -1,5 +1,6 @@
 //! Models that are served, asked over the routes as clients ask them.
 
+mod conformance;
 mod errors;
 mod grpc;
 mod infer;
