@@ -39,6 +39,7 @@ mod http_output;
 mod kafka;
 #[cfg(feature = "kafka")]
 mod kafka_output;
+mod labels;
 mod leaks;
 #[cfg(all(feature = "kafka", feature = "mysql"))]
 mod library;

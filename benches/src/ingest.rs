@@ -153,6 +153,11 @@ fn send(address: &str, request: &str, start: Instant) -> Result<u64> {
 
 /// Reads the answer to a request, which must be a good one.
 pub fn read_answer(stream: &mut BufReader<TcpStream>) -> Result<()> {
+    read_body(stream).map(drop)
+}
+
+/// The body of such an answer.
+pub fn read_body(stream: &mut BufReader<TcpStream>) -> Result<Vec<u8>> {
     let (mut head, mut length) = (String::new(), 0);
     while !head.ends_with("\r\n\r\n") {
         let before = head.len();
@@ -167,7 +172,7 @@ pub fn read_answer(stream: &mut BufReader<TcpStream>) -> Result<()> {
     let mut body = vec![0; length];
     stream.read_exact(&mut body)?;
     if head.starts_with("HTTP/1.1 200") {
-        Ok(())
+        Ok(body)
     } else {
         Err(Error::new(format!("{head}{}", String::from_utf8_lossy(&body))))
     }

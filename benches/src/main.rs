@@ -17,6 +17,7 @@ mod flow;
 mod ingest;
 mod kafka;
 mod kafka_through;
+mod labels;
 mod learning;
 mod measurement;
 mod memory;

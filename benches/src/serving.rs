@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::ingest::{connect, read_answer};
 use crate::measurement::{Goal, Measurement, quantile};
-use crate::{flow, place, python};
+use crate::{flow, labels, place, python};
 
 /// How long each way is measured.
 const TIME: Duration = Duration::from_secs(5);
@@ -42,9 +42,9 @@ const STARTS: u32 = 20;
 const MOVES: u32 = 10;
 
 /// A program that serves, until it is dropped.
-struct Server {
-    child: Child,
-    address: String,
+pub struct Server {
+    pub child: Child,
+    pub address: String,
 }
 
 /// Measures requests and rows a second.
@@ -64,8 +64,9 @@ pub fn run() -> Result<Vec<Measurement>> {
     };
     let slowest = asked(&folder)?;
     let cold = cold_start(&folder)?;
+    let labels = labels::measure(&folder)?;
     let name = |what: &str| format!("serving: {what}");
-    Ok(vec![
+    let mut measured = vec![
         Measurement::new(
             name("single rows as JSON, 8 clients; beside MLServer"),
             "requests/s",
@@ -88,7 +89,9 @@ pub fn run() -> Result<Vec<Measurement>> {
             cold * 1000.0,
             Goal::AtMost(100.0),
         ),
-    ])
+    ];
+    measured.extend(labels);
+    Ok(measured)
 }
 
 /// Trains the model `numbers` on synth28, in several versions.
@@ -106,8 +109,13 @@ fn train(folder: &Path) -> Result<()> {
 
 impl Server {
     fn millstream(folder: &Path) -> Result<Self> {
+        Self::start(folder, &["numbers", "--without-token"])
+    }
+
+    /// `millstream serve`, on a port of its own.
+    pub fn start(folder: &Path, arguments: &[&str]) -> Result<Self> {
         let mut command = millstream(folder)?;
-        command.args(["serve", "numbers", "--address", "127.0.0.1:0", "--without-token"]);
+        command.args(["serve", "--address", "127.0.0.1:0"]).args(arguments);
         let mut child = command.stderr(Stdio::piped()).spawn().doing(|| "starting the program")?;
         let log = child.stderr.take().ok_or_else(|| Error::new("it has no standard error"))?;
         let mut lines = BufReader::new(log).lines().map_while(std::result::Result::ok);
@@ -147,7 +155,8 @@ impl Drop for Server {
     }
 }
 
-fn millstream(folder: &Path) -> Result<Command> {
+/// The program, in a folder.
+pub fn millstream(folder: &Path) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?.with_file_name("millstream"));
     command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null());
     Ok(command)

@@ -31,5 +31,6 @@ pub fn registry() -> NodeTypes {
     millstream_processors::register(&mut registry);
     millstream_sql::register(&mut registry);
     millstream_learn::register(&mut registry);
+    millstream_serve::register(&mut registry);
     registry
 }

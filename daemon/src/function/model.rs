@@ -31,7 +31,7 @@ pub fn run(arguments: &FunctionArguments) -> Outcome {
     let repository =
         Repository::open(serve::registry(&settings)?, std::slice::from_ref(&reference), serve.batch.limits())?;
     let (max_body, room) = (serve.body.0, Room::new(serve.bodies.0));
-    let serving = Arc::new(Serving { repository: repository.clone(), max_body, room, trials });
+    let serving = Arc::new(Serving { repository: repository.clone(), max_body, room, trials, log: None });
     let served = runtime.block_on(async {
         let front = Front::start(arguments, router_of_function(serving, reference.model)).await?;
         tokio::select! {

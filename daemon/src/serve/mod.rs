@@ -3,7 +3,7 @@
 mod service;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -31,6 +31,9 @@ pub struct ServeArguments {
     /// The folder of the registry, or `s3://BUCKET/PREFIX`. By default that of the settings, which is `models`.
     #[arg(long, value_name = "PATH")]
     registry: Option<String>,
+    /// Note each prediction in a log in this folder, so that flows read it and labels can be sent for it. By default that of the settings, which is none.
+    #[arg(long, value_name = "DIR")]
+    log: Option<PathBuf>,
     /// Let everybody who reaches the address have rows predicted, without a token.
     #[arg(long)]
     without_token: bool,
@@ -80,6 +83,9 @@ impl ServeArguments {
         let serve = &mut settings.serve;
         serve.address = OrOff(self.address.or(serve.address.0).or(Some(ADDRESS.into())));
         serve.without_token |= self.without_token;
+        if let Some(log) = &self.log {
+            serve.log.path = OrOff(Some(log.clone()));
+        }
         if !self.models.is_empty() {
             serve.models.clone_from(&self.models);
         }

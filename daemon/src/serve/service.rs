@@ -7,12 +7,12 @@ use std::time::Duration;
 use millstream_admin::security::{Audit, Gate, TokenStore};
 use millstream_admin::server::{Listening, Server};
 use millstream_admin::serving::{SERVING, router};
-use millstream_core::{Error, Result};
+use millstream_core::{Error, Result, ResultExt as _};
 use millstream_net::Tls;
-use millstream_serve::Repository;
 use millstream_serve::rest::{Room, Serving};
+use millstream_serve::{Repository, RequestLog};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::daemon::DaemonSettings;
 
@@ -23,6 +23,8 @@ pub struct Service {
     tls: Option<Arc<Tls>>,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
+    /// What keeps the log of requests small.
+    tidying: Option<JoinHandle<()>>,
 }
 
 /// What lets people and programs in, and where it is written down what they have done.
@@ -47,10 +49,12 @@ impl Service {
         let (tls, gate) = (server.tls(), Gate::of_serving(serve, keys.tokens, keys.audit));
         let trials = serve.trials().map_err(|problem| Error::new(problem.to_string()))?;
         let (max_body, room) = (serve.body.0, Room::new(serve.bodies.0));
-        let state = Serving { repository: repository.clone(), max_body, room, trials };
+        let log = request_log(settings).await?;
+        let tidying = log.clone().map(|log| tokio::spawn(log.keep_tidy()));
+        let state = Serving { repository: repository.clone(), max_body, room, trials, log };
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(server.serve(router(Arc::new(state), Arc::new(gate)), stopped));
-        Ok(Self { repository, follow: serve.follow.0, tls, stop, serving })
+        Ok(Self { repository, follow: serve.follow.0, tls, stop, serving, tidying })
     }
 
     /// Follows the registry for as long as it is awaited.
@@ -68,5 +72,17 @@ impl Service {
         self.stop.send_replace(true);
         // Whatever has gone wrong, it has ended.
         let _ = self.serving.await;
+        if let Some(tidying) = self.tidying {
+            tidying.abort();
+        }
     }
+}
+
+/// The log of requests, if there is to be one.
+async fn request_log(settings: &DaemonSettings) -> Result<Option<Arc<RequestLog>>> {
+    let log = &settings.serve.log;
+    let Some(path) = &log.path.0 else { return Ok(None) };
+    let (folder, limits) = (settings.data.join(path), log.limits());
+    let opened = spawn_blocking(move || RequestLog::open(&folder, limits)).await;
+    opened.doing(|| "opening the log of requests")?.map(Some)
 }

@@ -22,7 +22,7 @@ use millstream_core::{Error, Result};
 
 pub use files::{Access, Entry, Files, LocalFiles, NewFile, create_durable_folder};
 pub use local::LocalStore;
-pub use log::{Log, LogOptions, LogReader, NotAppended, Record, verify_log};
+pub use log::{Log, LogFollower, LogMark, LogMarks, LogOptions, LogReader, Mark, NotAppended, Record, verify_log};
 #[cfg(feature = "object-store")]
 pub use objects::{Objects, ObjectsAddress, ObjectsOptions, Retries, Scheme, object_error};
 #[cfg(feature = "object-store")]

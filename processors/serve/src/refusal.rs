@@ -21,6 +21,8 @@ pub enum Reason {
     Wrong,
     /// There is no such model, version or alias.
     NotFound,
+    /// Something else is so already.
+    Conflict,
     /// The body is longer than is taken.
     TooLarge,
     /// The body has not come in time.
@@ -62,6 +64,11 @@ impl Refusal {
         Self { reason: Reason::Slow, message: format!("the body has not come within {within:?}") }
     }
 
+    /// It can't be done now, and may be a little later.
+    pub fn busy(message: impl Into<String>) -> Self {
+        Self { reason: Reason::Overloaded, message: message.into() }
+    }
+
     /// Something that the request has not done.
     pub fn internal(error: &Error) -> Self {
         Self { reason: Reason::Internal, message: error.to_string() }
@@ -75,6 +82,7 @@ impl Reason {
             Self::Wrong => 400,
             Self::NotFound => 404,
             Self::Slow => 408,
+            Self::Conflict => 409,
             Self::TooLarge => 413,
             Self::Unsupported => 415,
             Self::Overloaded | Self::Unavailable => 503,
@@ -87,6 +95,7 @@ impl Reason {
         match self {
             Self::Wrong | Self::TooLarge | Self::Slow => "BAD_REQUEST",
             Self::NotFound => "RESOURCE_DOES_NOT_EXIST",
+            Self::Conflict => "RESOURCE_CONFLICT",
             Self::Unsupported => "INVALID_PARAMETER_VALUE",
             Self::Overloaded | Self::Unavailable => "TEMPORARILY_UNAVAILABLE",
             Self::Internal => "INTERNAL_ERROR",

@@ -10,13 +10,14 @@ use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use millstream_core::{ColumnType, Error, Result as CoreResult, ResultExt as _, known_names};
 use millstream_models::profile::{FeatureProfile, InputFigures, Observed};
 use millstream_models::registry::{ModelCard, Resolved};
-use millstream_models::{Feature, Model, prediction_fields};
+use millstream_models::{Feature, Label, Model, prediction_fields};
 use tokio::time::Instant;
 
 use crate::batcher::{BatchLimits, Batcher, Predict};
 use crate::datatype::Datatype;
 use crate::exact::exact;
 use crate::refusal::Refusal;
+use crate::request_log::{Ids, RequestLog};
 use crate::statistics::Figures;
 use crate::tensor::Tensor;
 
@@ -191,17 +192,19 @@ impl Served {
         })
     }
 
-    /// Answers a request: rows are made of it, predicted, and written. All that takes part is this version.
+    /// Answers a request: rows are made of it, predicted, and written. All that takes part is this version. Where there is a log, the rows have ids,
+    /// which are durable before they are written.
     ///
     /// # Errors
     /// If the request is wrong, or can't be answered now.
     pub async fn answer<T>(
         &self,
+        log: Option<&RequestLog>,
         read: impl FnOnce(&Self) -> Result<RecordBatch, Refusal>,
-        write: impl FnOnce(&Self, Vec<Tensor>) -> Result<T, Refusal>,
+        write: impl FnOnce(&Self, Vec<Tensor>, Option<Ids>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let begun = Instant::now();
-        let answered = self.answer_timed(begun, read, write).await;
+        let answered = self.answer_timed(begun, log, read, write).await;
         match &answered {
             Ok(_) => {
                 self.figures.success.add(begun.elapsed());
@@ -215,23 +218,41 @@ impl Served {
     async fn answer_timed<T>(
         &self,
         begun: Instant,
+        log: Option<&RequestLog>,
         read: impl FnOnce(&Self) -> Result<RecordBatch, Refusal>,
-        write: impl FnOnce(&Self, Vec<Tensor>) -> Result<T, Refusal>,
+        write: impl FnOnce(&Self, Vec<Tensor>, Option<Ids>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let rows = read(self)?;
         self.check(&rows)?;
         self.figures.input.add(begun.elapsed());
         let count = rows.num_rows();
+        let logged = log.filter(|_| count > 0).map(|log| (log, rows.clone()));
         let batched = self.batcher.predict(rows).await?;
         self.figures.queue.add(batched.waited);
         self.figures.infer.add(batched.took);
         self.figures.predicted(count);
+        let ids = match logged {
+            Some((log, rows)) => self.log(log, &rows, &batched.columns).await,
+            None => None,
+        };
         let begun = Instant::now();
         let tensors = self.outputs.iter().zip(&batched.columns).map(|(output, column)| output.tensor(column));
         let tensors = tensors.collect::<CoreResult<Vec<_>>>().map_err(|error| Refusal::internal(&error))?;
-        let written = write(self, tensors)?;
+        let written = write(self, tensors, ids)?;
         self.figures.output.add(begun.elapsed());
         Ok(written)
+    }
+
+    /// Writes rows that it has predicted into the log. What can't be written is answered all the same, without ids: predictions don't wait for who reads the log.
+    async fn log(&self, log: &RequestLog, rows: &RecordBatch, predicted: &[ArrayRef]) -> Option<Ids> {
+        let logged = log.predicted(self, rows, predicted).await;
+        self.figures.logged(rows.num_rows(), logged.is_ok());
+        logged.inspect_err(|error| tracing::warn!("predictions are answered without ids: {error}")).ok()
+    }
+
+    /// What it learns from, if it learns from a label.
+    pub(crate) fn label(&self) -> Option<&Label> {
+        self.model().signature().label.as_ref()
     }
 
     /// Predicts rows that another version has answered, and counts for how many it says something else.

@@ -48,6 +48,9 @@ pub struct Figures {
     same: AtomicU64,
     other: AtomicU64,
     not_compared: AtomicU64,
+    logged: AtomicU64,
+    not_logged: AtomicU64,
+    labelled: AtomicU64,
     last: AtomicU64,
 }
 
@@ -72,6 +75,22 @@ impl Figures {
     /// How many rows another version has answered for which this one says the same, something else, and nothing.
     pub fn comparison(&self) -> [u64; 3] {
         [&self.same, &self.other, &self.not_compared].map(|rows| rows.load(Ordering::Relaxed))
+    }
+
+    /// Counts rows that were predicted while there is a log of requests, and are in it or are not.
+    pub fn logged(&self, rows: usize, are_there: bool) {
+        let count = if are_there { &self.logged } else { &self.not_logged };
+        count.fetch_add(rows as u64, Ordering::Relaxed);
+    }
+
+    /// Counts labels that were taken while this version was the one that is served.
+    pub fn labelled(&self, rows: usize) {
+        self.labelled.fetch_add(rows as u64, Ordering::Relaxed);
+    }
+
+    /// How many rows have come into the log of requests, should have, and have got a label.
+    pub fn log(&self) -> [u64; 3] {
+        [&self.logged, &self.not_logged, &self.labelled].map(|rows| rows.load(Ordering::Relaxed))
     }
 
     /// Notes that a request was answered now.

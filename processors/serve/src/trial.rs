@@ -12,6 +12,7 @@ use twox_hash::XxHash3_64;
 
 use crate::refusal::Refusal;
 use crate::repository::Repository;
+use crate::request_log::{Ids, RequestLog};
 use crate::served::Served;
 use crate::tensor::Tensor;
 
@@ -61,6 +62,8 @@ pub struct Chosen {
     served: Arc<Served>,
     /// What predicts the same rows, unseen.
     shadow: Option<Arc<Served>>,
+    /// Where it is noted what was predicted.
+    log: Option<Arc<RequestLog>>,
 }
 
 impl Chosen {
@@ -78,19 +81,24 @@ impl Chosen {
     ) -> Result<Self, Refusal> {
         let trial = trials.get(model).filter(|_| version.is_none_or(str::is_empty));
         let Some(trial) = trial else {
-            return Ok(Self { served: repository.resolve(model, version).await?, shadow: None });
+            return Ok(Self { served: repository.resolve(model, version).await?, shadow: None, log: None });
         };
         let takes = trial.takes(model, headers);
         let tried =
             if takes || trial.shadow { repository.resolve(model, Some(&trial.version)).await.ok() } else { None };
         match tried {
-            Some(served) if takes => Ok(Self { served, shadow: None }),
+            Some(served) if takes => Ok(Self { served, shadow: None, log: None }),
             tried => {
                 let served = repository.resolve(model, None).await?;
                 let shadow = tried.filter(|tried| tried.version != served.version);
-                Ok(Self { served, shadow })
+                Ok(Self { served, shadow, log: None })
             }
         }
+    }
+
+    /// The same, which notes in a log what was predicted, if there is one.
+    pub fn with_log(self, log: Option<Arc<RequestLog>>) -> Self {
+        Self { log, ..self }
     }
 
     /// Answers a request as [`Served::answer`] does. The shadow predicts the same rows behind that, and nobody waits for it.
@@ -100,15 +108,17 @@ impl Chosen {
     pub async fn answer<T>(
         &self,
         read: impl FnOnce(&Served) -> Result<RecordBatch, Refusal>,
-        write: impl FnOnce(&Served, Vec<Tensor>) -> Result<T, Refusal>,
+        write: impl FnOnce(&Served, Vec<Tensor>, Option<Ids>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let Some(shadow) = &self.shadow else { return self.served.answer(read, write).await };
+        let log = self.log.as_deref();
+        let Some(shadow) = &self.shadow else { return self.served.answer(log, read, write).await };
         let (mut rows, mut predicted) = (None, None);
         let answered = self.served.answer(
+            log,
             |served| read(served).inspect(|read| rows = Some(read.clone())),
-            |served, tensors| {
+            |served, tensors, ids| {
                 predicted = tensors.first().map(|tensor| tensor.values.clone());
-                write(served, tensors)
+                write(served, tensors, ids)
             },
         );
         let answered = answered.await?;

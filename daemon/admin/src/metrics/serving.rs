@@ -4,8 +4,8 @@ use millstream_serve::{Repository, Served};
 
 use super::Samples;
 use super::table::{
-    SERVED_BATCHES, SERVED_INPUT_DRIFT, SERVED_INPUT_MISSING, SERVED_INPUT_UNSEEN, SERVED_REQUESTS, SERVED_ROWS,
-    SERVED_SECONDS, SERVED_SHADOW_ROWS, SERVED_VERSION,
+    SERVED_BATCHES, SERVED_INPUT_DRIFT, SERVED_INPUT_MISSING, SERVED_INPUT_UNSEEN, SERVED_LOGGED_ROWS, SERVED_REQUESTS,
+    SERVED_ROWS, SERVED_SECONDS, SERVED_SHADOW_ROWS, SERVED_VERSION,
 };
 
 pub(super) fn collect(repository: &Repository, samples: &mut Samples) {
@@ -26,6 +26,9 @@ fn of_version(served: &Served, samples: &mut Samples) {
     samples.add(&SERVED_BATCHES, [model, &version], figures.batches() as f64);
     for (result, rows) in ["same", "other", "fail"].into_iter().zip(figures.comparison()) {
         samples.add(&SERVED_SHADOW_ROWS, [model, &version, result], rows as f64);
+    }
+    for (result, rows) in ["predicted", "lost", "labelled"].into_iter().zip(figures.log()) {
+        samples.add(&SERVED_LOGGED_ROWS, [model, &version, result], rows as f64);
     }
     for (stage, took) in [
         ("request", &figures.success),

@@ -78,6 +78,7 @@ metrics! {
     SERVED_INPUT_DRIFT = gauge("millstream_serve_input_drift", ["model", "version", "feature"], "How far the values of a feature lie from those that the version has learned, over the last 5,000 to 10,000 rows: the population stability index, of which 0.25 is a lot. Not there before 200 rows.");
     SERVED_INPUT_MISSING = gauge("millstream_serve_input_missing_ratio", ["model", "version", "feature"], "The share of these rows that lack the feature.");
     SERVED_INPUT_UNSEEN = gauge("millstream_serve_input_unseen_ratio", ["model", "version", "feature"], "The share of these rows with a value for which the version has no slot of its own, of features that are encoded by `one_hot`.");
+    SERVED_LOGGED_ROWS = counter("millstream_serve_logged_rows_total", ["model", "version", "result"], "Rows for the log of requests, if there is one: those that were `predicted`, those that were `lost` since they could not be written, and those that were `labelled` while the version was the usual one.");
     SERVED_SECONDS = counter("millstream_serve_seconds_total", ["model", "version", "stage"], "How long requests took, by `stage`: `queue`, `input`, `infer`, `output`; `request` is all of it, for those that were answered.");
     FUNCTION_IN_FLIGHT = gauge("http_requests_in_flight", [], "Requests to a function that are being answered; platforms scale it by that.");
     FUNCTION_REQUESTS = counter("http_requests_total", ["method", "code"], "Requests that a function has answered.");

@@ -11,7 +11,7 @@ use axum::http::uri::Authority;
 use millstream_core::{ByteSize, Duration, Error, Problem, Problems, Rate, Share, Step, known_names};
 use millstream_models::registry::ModelReference;
 use millstream_net::{Clients, Tls, TlsFiles};
-use millstream_serve::{BatchLimits, Trial, Trials};
+use millstream_serve::{BatchLimits, LogLimits, Trial, Trials};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
@@ -110,6 +110,8 @@ pub struct ServeSettings {
     pub trials: BTreeMap<String, TrialSettings>,
     /// What bounds the batches that requests are computed in which come at the same time.
     pub batch: BatchSettings,
+    /// The log of requests, which flows read by the input `served`.
+    pub log: RequestLogSettings,
     /// Encryption.
     pub tls: AdminTls,
 }
@@ -125,6 +127,32 @@ pub struct BatchSettings {
     pub latency: Duration,
     /// How many rows may wait. Requests behind these are refused.
     pub waiting: usize,
+}
+
+/// The log of requests: rows with their features, what was predicted, and the labels that are sent for them.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct RequestLogSettings {
+    /// The folder where it is, relative to `data`, or `"off"`: then predictions have no ids, and no labels are taken. One server at a time can have it.
+    pub path: OrOff<PathBuf>,
+    /// How many bytes it may take. As long as flows have not read what it holds, predictions beyond are answered without ids, and labels refused.
+    pub max_log: ByteSize,
+    /// How long a label may come after its prediction. Where the log is more than half full, the oldest rows go earlier.
+    pub labels_within: Duration,
+}
+
+impl Default for RequestLogSettings {
+    fn default() -> Self {
+        let month = std::time::Duration::from_secs(30 * 86400);
+        Self { path: OrOff(None), max_log: ByteSize(1 << 30), labels_within: Duration(month) }
+    }
+}
+
+impl RequestLogSettings {
+    /// What bounds it.
+    pub fn limits(&self) -> LogLimits {
+        LogLimits { bytes: self.max_log.0 as u64, labels_within: self.labels_within.0 }
+    }
 }
 
 /// A version on trial.
@@ -180,6 +208,7 @@ impl Default for ServeSettings {
             bodies: ByteSize(1 << 30),
             trials: BTreeMap::new(),
             batch: BatchSettings::default(),
+            log: RequestLogSettings::default(),
             tls: AdminTls::default(),
         }
     }

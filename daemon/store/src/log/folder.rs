@@ -51,7 +51,7 @@ impl Found {
 }
 
 /// The segments in a folder, by the numbers of their first records, and their bytes.
-fn list(files: &dyn Files, folder: &Path) -> io::Result<BTreeMap<u64, u64>> {
+pub fn list(files: &dyn Files, folder: &Path) -> io::Result<BTreeMap<u64, u64>> {
     'listed: loop {
         let mut by_number = BTreeMap::new();
         for first in files.list(folder)?.into_iter().filter_map(|entry| number_of(&entry.name)) {

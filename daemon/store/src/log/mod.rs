@@ -9,7 +9,9 @@
 //! rows that were acknowledged be gone nevertheless, a guard beside the segments tells, so that it is an error.
 
 mod folder;
+mod follower;
 mod guard;
+mod marks;
 mod reader;
 mod record;
 mod replace;
@@ -26,6 +28,8 @@ use std::thread::{self, JoinHandle};
 use millstream_core::{Error, Result};
 use tokio::sync::oneshot;
 
+pub use follower::LogFollower;
+pub use marks::{LogMark, LogMarks, Mark};
 pub use reader::{LogReader, verify_log};
 pub use record::Record;
 
@@ -146,6 +150,11 @@ impl Log {
         LogReader::new(self.segments.clone(), number)
     }
 
+    /// Reads single records.
+    pub fn finder(&self) -> LogReader {
+        LogReader::finder(self.segments.clone())
+    }
+
     /// The number behind the last durable record.
     pub fn end(&self) -> u64 {
         self.segments.end()
@@ -154,6 +163,11 @@ impl Log {
     /// The number of the first record that was not trimmed away.
     pub fn oldest(&self) -> u64 {
         self.segments.oldest()
+    }
+
+    /// The number of the first record of the second segment, before which all can be trimmed away at once.
+    pub fn second(&self) -> Option<u64> {
+        self.segments.behind(self.oldest())
     }
 
     /// How many bytes it takes up.

@@ -8,17 +8,24 @@ use tokio::sync::watch;
 
 use super::folder::{Found, acknowledged, damaged};
 use super::record::{Header, Parsed, Record, START, Salt, parse};
-use super::segments::Segments;
+use super::segments::{Known, Segments};
 use crate::Files;
 use crate::files::is_missing;
 
 /// How much is read at once.
 const CHUNK: usize = 1 << 20;
 
+/// How much is read at once where a single record is looked for.
+const SMALL_CHUNK: usize = 64 << 10;
+
 /// Reads the durable records of a log, one by one.
 #[derive(Debug)]
 pub struct LogReader {
     segments: Arc<Segments>,
+    /// How much it reads at once.
+    chunk: usize,
+    /// Whether it notes where the records begin that it passes, and looks there for others.
+    finds: bool,
     /// Tells when there is more. `None` if it is read as it was.
     grown: Option<watch::Receiver<u64>>,
     /// The number that is wanted next.
@@ -68,7 +75,37 @@ impl LogReader {
         }
         segments.holding(number)?;
         let grown = Some(segments.watch());
-        Ok(Self { segments, grown, number, place: None })
+        Ok(Self { segments, chunk: CHUNK, finds: false, grown, number, place: None })
+    }
+
+    /// Reads single records, which [`find`](Self::find) looks for.
+    pub(super) fn finder(segments: Arc<Segments>) -> Self {
+        Self { segments, chunk: SMALL_CHUNK, finds: true, grown: None, number: 0, place: None }
+    }
+
+    /// The record that holds row `number`, or `None` if there is none yet. What lies between two records of which it is known where they begin is
+    /// passed, so that it costs the least if the next one lies behind this one.
+    ///
+    /// # Errors
+    /// If it can't be read, or is no longer in the log.
+    pub fn find(&mut self, number: u64) -> Result<Option<Record>> {
+        if !self.place.as_ref().is_some_and(|place| place.is_nearest(&self.segments, number)) {
+            self.place = None;
+        }
+        self.number = number;
+        self.try_next()
+    }
+
+    /// The number that is wanted next.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Goes on with what another process has written meanwhile. What was read ahead may not have been durable then, and is read again.
+    pub(super) fn read_again(&mut self) {
+        if let Some(place) = &mut self.place {
+            place.bytes.truncate(place.used);
+        }
     }
 
     /// The next record, as soon as there is one. Cancel safe.
@@ -91,14 +128,17 @@ impl LogReader {
         while self.number < self.segments.end() {
             let mut place = match self.place.take() {
                 Some(place) => place,
-                None => Place::open(&self.segments, self.segments.holding(self.number)?)?,
+                None => self.open()?,
             };
             if place.number > place.first && self.segments.begins(place.number) {
                 // The rest of the segment, if there is any, was given up.
-                self.place = Some(Place::open(&self.segments, place.number)?);
+                self.place = Some(Place::open(&self.segments, place.number, self.chunk)?);
                 continue;
             }
-            let header = place.header(&self.segments)?;
+            if self.finds {
+                self.segments.passed(place.number, place.known());
+            }
+            let header = place.header(&self.segments, self.chunk)?;
             let found = (header.end() > self.number).then(|| place.record(&header));
             place.skip(&header);
             self.place = Some(place);
@@ -108,6 +148,14 @@ impl LogReader {
             }
         }
         Ok(None)
+    }
+
+    /// Where the record is found, or lies behind.
+    fn open(&self) -> Result<Place> {
+        match self.segments.near(self.number).filter(|_| self.finds) {
+            Some((number, known)) => Place::at(&self.segments, number, known, self.chunk),
+            None => Place::open(&self.segments, self.segments.holding(self.number)?, self.chunk),
+        }
     }
 
     /// Reads what lies before `number`, to see whether it is there.
@@ -148,18 +196,35 @@ pub fn verify_log(files: Arc<dyn Files>, folder: &Path) -> Result<()> {
 }
 
 impl Place {
-    fn open(segments: &Segments, first: u64) -> Result<Self> {
-        let bytes = read(segments, first, 0, CHUNK)?;
+    fn open(segments: &Segments, first: u64, chunk: usize) -> Result<Self> {
+        let bytes = read(segments, first, 0, chunk)?;
         let salt = Salt::of(&bytes).ok_or_else(|| damaged(&segments.path(first), 0))?;
         Ok(Self { first, salt, number: first, bytes, used: START, start: 0 })
     }
 
+    fn at(segments: &Segments, number: u64, known: Known, chunk: usize) -> Result<Self> {
+        let Known { first, salt, place } = known;
+        let bytes = read(segments, first, place, chunk)?;
+        Ok(Self { first, salt, number, bytes, used: 0, start: place })
+    }
+
+    /// Whether a record lies in this segment behind this place, and no other is known that is nearer.
+    fn is_nearest(&self, segments: &Segments, number: u64) -> bool {
+        let is_here = segments.holding(number).is_ok_and(|first| first == self.first);
+        is_here && self.number <= number && segments.near(number).is_none_or(|(nearest, _)| nearest <= self.number)
+    }
+
+    /// Where it is.
+    fn known(&self) -> Known {
+        Known { first: self.first, salt: self.salt, place: self.start + self.used as u64 }
+    }
+
     /// The record that must be here, with all of its bytes.
-    fn header(&mut self, segments: &Segments) -> Result<Header> {
+    fn header(&mut self, segments: &Segments, chunk: usize) -> Result<Header> {
         loop {
             match parse(&self.bytes[self.used..], self.salt) {
                 Parsed::Record(header, _) if header.number == self.number => return Ok(header),
-                Parsed::Short(length) if self.fill(segments, length)? => {}
+                Parsed::Short(length) if self.fill(segments, length, chunk)? => {}
                 _ => return Err(self.lost(segments)),
             }
         }
@@ -179,11 +244,11 @@ impl Place {
     }
 
     /// Reads on until `length` bytes are there. Returns false if there are not so many.
-    fn fill(&mut self, segments: &Segments, length: usize) -> Result<bool> {
+    fn fill(&mut self, segments: &Segments, length: usize, chunk: usize) -> Result<bool> {
         self.bytes.drain(..self.used);
         self.start += self.used as u64;
         self.used = 0;
-        let (from, more) = (self.start + self.bytes.len() as u64, CHUNK.max(length - self.bytes.len()));
+        let (from, more) = (self.start + self.bytes.len() as u64, chunk.max(length - self.bytes.len()));
         self.bytes.extend_from_slice(&read(segments, self.first, from, more)?);
         Ok(self.bytes.len() >= length)
     }

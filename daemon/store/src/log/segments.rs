@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use millstream_core::{Error, Result, ResultExt};
 use tokio::sync::watch;
 
-use super::record::START;
+use super::record::{START, Salt};
 use crate::files::is_missing;
 use crate::{Files, crash};
 
@@ -34,13 +34,36 @@ pub struct Segments {
     end: watch::Sender<u64>,
     /// How many bytes the segments have, and the records that wait to be written.
     bytes: AtomicU64,
+    /// Where some of the records begin, by their numbers: as those have passed them who look for single ones.
+    known: Mutex<BTreeMap<u64, Known>>,
 }
+
+/// Where a record begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// The first number of its segment.
+    pub first: u64,
+    /// That of its segment.
+    pub salt: Salt,
+    /// The place in the segment.
+    pub place: u64,
+}
+
+/// How many bytes lie between records of which it is known where they begin.
+const STRIDE: u64 = 32 << 10;
 
 impl Segments {
     /// The segments that are in a folder: numbers, and bytes. All before `end` is durable.
     pub fn new(files: Arc<dyn Files>, folder: PathBuf, by_number: BTreeMap<u64, u64>, end: u64) -> Self {
         let bytes = AtomicU64::new(by_number.values().sum());
-        Self { files, folder, by_number: Mutex::new(by_number), end: watch::Sender::new(end), bytes }
+        Self {
+            files,
+            folder,
+            by_number: Mutex::new(by_number),
+            end: watch::Sender::new(end),
+            bytes,
+            known: Mutex::default(),
+        }
     }
 
     fn by_number(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
@@ -89,6 +112,31 @@ impl Segments {
         self.end.send_replace(end);
     }
 
+    /// Another process has written more: these are the segments now, and all before `end` is durable.
+    pub fn replaced(&self, by_number: BTreeMap<u64, u64>, end: u64) {
+        *self.by_number() = by_number;
+        self.end.send_replace(end);
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<u64, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last record up to `number` in its segment of which it is known where it begins.
+    pub fn near(&self, number: u64) -> Option<(u64, Known)> {
+        let first = self.holding(number).ok()?;
+        self.known().range(first..=number).next_back().map(|(number, known)| (*number, *known))
+    }
+
+    /// Notes where a record begins, unless that is known of one shortly before.
+    pub fn passed(&self, number: u64, here: Known) {
+        let mut known = self.known();
+        let before = known.range(here.first..=number).next_back().map_or(0, |(_, before)| before.place);
+        if here.place >= before + STRIDE {
+            known.insert(number, here);
+        }
+    }
+
     /// The first number of the segment in which a record is.
     pub fn holding(&self, number: u64) -> Result<u64> {
         let first = self.by_number().range(..=number).next_back().map(|(first, _)| *first);
@@ -135,6 +183,7 @@ impl Segments {
             self.remove(&path).doing(|| format!("removing `{}`", path.display()))?;
             self.by_number().remove(&first);
             self.release(bytes);
+            self.known().retain(|number, _| *number >= keep);
         }
     }
 

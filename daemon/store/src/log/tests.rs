@@ -519,3 +519,83 @@ async fn a_full_log_refuses_until_it_is_trimmed() {
     assert_eq!(log.append(vec![0; 500], 1).await.unwrap(), 9);
     assert_eq!(log.read(5).unwrap().next().await.unwrap().number, 5);
 }
+
+/// Follows a log until nothing more is durable.
+fn follow(files: &Simulation, number: u64) -> Result<Vec<Record>> {
+    let mut follower = LogFollower::open(Arc::new(files.clone()), Path::new(FOLDER), Some(number))?;
+    std::iter::from_fn(|| follower.try_next().transpose()).collect()
+}
+
+#[test]
+fn who_follows_reads_what_is_durable_and_nothing_else() {
+    let mut followed = 0;
+    for seed in 0..400 {
+        let mut model = Model::new(seed);
+        let mut seen: Vec<Record> = Vec::new();
+        for _ in 0..4 {
+            let faults = model.faults();
+            if let Ok(mut writer) = open(&model.files) {
+                model.files.set_faults(faults);
+                let next = seen.last().map_or(0, Record::end);
+                let mut follower = LogFollower::open(Arc::new(model.files.clone()), Path::new(FOLDER), Some(next)).ok();
+                for _ in 0..model.random.below(20) {
+                    model.write(&mut writer);
+                    // The disk may refuse to read.
+                    while let Some(Ok(Some(record))) = follower.as_mut().map(LogFollower::try_next) {
+                        seen.push(record);
+                    }
+                    assert_eq!(seen, model.durable[..seen.len()], "seed {seed}");
+                }
+            }
+            model.files = if seed % 2 == 0 { model.files.new_process() } else { model.files.restarted() };
+            model.reopen();
+            assert_eq!(seen, model.durable[..seen.len()], "seed {seed}");
+            let behind = follow(&model.files, seen.last().map_or(0, Record::end)).unwrap();
+            seen.extend(behind);
+            assert_eq!(seen, model.durable, "seed {seed}");
+        }
+        followed += seen.len();
+    }
+    assert!(followed > 10_000, "only {followed} records were followed");
+}
+
+#[tokio::test]
+async fn single_records_are_found_in_any_order_while_the_log_grows() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = local(folder.path(), LogOptions { segment_bytes: 200 << 10, max_bytes: 1 << 30 }).unwrap();
+    let mut random = Random::new(7);
+    let (mut numbers, mut finder) = (Vec::new(), log.finder());
+    for turn in 0..3000_u32 {
+        // Some are longer than what is read at once.
+        let length = if turn % 300 == 7 { 100 << 10 } else { random.below(1000) as usize };
+        let payload = [&turn.to_le_bytes()[..], &vec![turn as u8; length]].concat();
+        numbers.push(log.append(payload, 1 + turn % 3).await.unwrap());
+        let wanted = random.below(u64::from(turn) + 1) as u32;
+        let number = numbers[wanted as usize] + u64::from(wanted % 3);
+        let found = finder.find(number).unwrap().unwrap();
+        assert_eq!((found.number, &found.payload[..4]), (numbers[wanted as usize], &wanted.to_le_bytes()[..]));
+    }
+    assert_eq!(finder.find(log.end()).unwrap(), None);
+    log.trim(numbers[2000]).unwrap();
+    assert!(log.second().is_some_and(|second| second > log.oldest()));
+    assert!(finder.find(numbers[0]).unwrap_err().to_string().contains("is no longer in the log"));
+    assert_eq!(finder.find(numbers[2000]).unwrap().unwrap().number, numbers[2000]);
+}
+
+#[test]
+fn marks_say_how_far_all_have_come() {
+    let files: Arc<dyn Files> = Arc::new(Simulation::new(1));
+    let log = Path::new(FOLDER);
+    assert_eq!(LogMarks::read(&*files, log).unwrap().least(), None);
+    let mut one = LogMark::take(files.clone(), log, "one").unwrap();
+    one.set(Mark { needed: 10, wanted: 30 }).unwrap();
+    let mut other = LogMark::take(files.clone(), log, "other").unwrap();
+    assert_eq!(LogMarks::read(&*files, log).unwrap().least(), Some(Mark::default()));
+    other.set(Mark { needed: 20, wanted: 25 }).unwrap();
+    assert_eq!(LogMarks::read(&*files, log).unwrap().least(), Some(Mark { needed: 10, wanted: 25 }));
+    let taken = LogMark::take(files.clone(), log, "one").map(drop).unwrap_err().to_string();
+    assert_eq!(taken, "another run reads the log `/home/log` as `one`");
+    drop(one);
+    LogMark::take(files.clone(), log, "one").unwrap();
+    assert_eq!(LogMarks::read(&*files, log).unwrap().least(), Some(Mark { needed: 10, wanted: 25 }));
+}

@@ -145,6 +145,13 @@ pub struct InferParameter {
     pub choice: Option<ParameterChoice>,
 }
 
+impl InferParameter {
+    /// A text.
+    pub fn text(text: String) -> Self {
+        Self { choice: Some(ParameterChoice::String(text)) }
+    }
+}
+
 #[derive(Clone, PartialEq, Oneof)]
 pub enum ParameterChoice {
     #[prost(bool, tag = "1")]

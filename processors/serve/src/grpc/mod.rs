@@ -26,8 +26,9 @@ use tower::service_fn;
 use self::messages::*;
 use crate::datatype::Datatype;
 use crate::refusal::{Reason, Refusal};
+use crate::request_log::Ids;
 use crate::rest::body::receive;
-use crate::rest::{Access, EXTENSIONS, Route, Serving};
+use crate::rest::{Access, EXTENSIONS, PREDICTION_PARAMETER, Route, Serving};
 use crate::served::Served;
 use crate::statistics::Duration;
 use crate::tensor::{Head, Tensor};
@@ -107,6 +108,7 @@ impl From<Refusal> for Status {
         let code = match refusal.reason {
             Reason::Wrong | Reason::Unsupported => Code::InvalidArgument,
             Reason::NotFound => Code::NotFound,
+            Reason::Conflict => Code::AlreadyExists,
             Reason::TooLarge => Code::ResourceExhausted,
             Reason::Slow => Code::DeadlineExceeded,
             Reason::Overloaded | Reason::Unavailable => Code::Unavailable,
@@ -181,10 +183,10 @@ async fn infer(serving: Call, asked: ModelInferRequest) -> Result<ModelInferResp
     let tensors = tensors(inputs, &raw_input_contents)?;
     let answered = served.answer(
         |served| served.rows_of_tensors(tensors),
-        |served, tensors| {
+        |served, tensors, ids| {
             let all = 0..tensors.len();
             let wanted = if wanted.is_empty() { all.collect() } else { wanted };
-            answer(served, id, wanted.into_iter().filter_map(|at| tensors.get(at)))
+            answer(served, id, ids, wanted.into_iter().filter_map(|at| tensors.get(at)))
         },
     );
     answered.await
@@ -194,6 +196,7 @@ async fn infer(serving: Call, asked: ModelInferRequest) -> Result<ModelInferResp
 fn answer<'a>(
     served: &Served,
     id: String,
+    ids: Option<Ids>,
     tensors: impl Iterator<Item = &'a Tensor>,
 ) -> Result<ModelInferResponse, Refusal> {
     let mut answer = ModelInferResponse {
@@ -202,6 +205,9 @@ fn answer<'a>(
         id,
         ..ModelInferResponse::default()
     };
+    if let Some(ids) = ids {
+        answer.parameters.insert(PREDICTION_PARAMETER.to_owned(), InferParameter::text(ids.first()));
+    }
     for tensor in tensors {
         answer.raw_output_contents.push(tensor.to_bytes()?.into());
         let shape = tensor.shape.iter().map(|size| *size as i64).collect();

@@ -15,11 +15,14 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, Method};
+use axum::response::AppendHeaders;
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use crate::grpc;
 use crate::refusal::Refusal;
 use crate::repository::Repository;
+use crate::request_log::{Ids, RequestLog};
+use crate::served::Served;
 use crate::trial::{Chosen, Trials};
 
 pub use plain::predicting;
@@ -30,6 +33,12 @@ pub(crate) const EXTENSIONS: [&str; 4] = ["binary_tensor_data", "model_repositor
 
 /// The header that says which version has answered, where a protocol has no other place for it.
 const VERSION: &str = "model-version";
+
+/// The header with the id of the first row that was predicted, where a protocol has no other place for it. The ids of those behind it count on.
+const PREDICTION: &str = "prediction-id";
+
+/// The same among the parameters of an answer of the Open Inference Protocol.
+pub(crate) const PREDICTION_PARAMETER: &str = "prediction_id";
 
 /// What requests are answered with.
 #[derive(Debug)]
@@ -42,6 +51,8 @@ pub struct Serving {
     pub room: Room,
     /// Versions on trial.
     pub trials: Trials,
+    /// Where it is noted what was predicted, and what became of it.
+    pub log: Option<Arc<RequestLog>>,
 }
 
 impl Serving {
@@ -52,8 +63,15 @@ impl Serving {
         version: Option<&str>,
         headers: &HeaderMap,
     ) -> Result<Chosen, Refusal> {
-        Chosen::of(&self.repository, &self.trials, model, version, headers).await
+        let chosen = Chosen::of(&self.repository, &self.trials, model, version, headers).await?;
+        Ok(chosen.with_log(self.log.clone()))
     }
+}
+
+/// What the header says of rows that were predicted.
+fn said_of(served: &Served, ids: Option<Ids>) -> AppendHeaders<Vec<(&'static str, String)>> {
+    let id = ids.map(|ids| (PREDICTION, ids.first()));
+    AppendHeaders([(VERSION, served.version.to_string())].into_iter().chain(id).collect())
 }
 
 /// A line of the table.
@@ -78,6 +96,8 @@ pub enum Access {
     Open,
     /// Those who may have rows predicted, and look at the models that are served.
     Predict,
+    /// Those who may say what became of predictions, from which models learn.
+    Learn,
     /// Those who may look into the registry: at models that are not served, and their files.
     Look,
     /// Those who may say which models are served.
@@ -100,7 +120,7 @@ pub fn page() -> String {
             Access::Open => "everybody",
             Access::Predict => "viewers",
             Access::Look => "viewers with a token",
-            Access::Manage => "operators",
+            Access::Learn | Access::Manage => "operators",
         };
         let _ = writeln!(page, "| `{method} {path}` | {access} | {summary} |");
     }

@@ -1,4 +1,4 @@
-//! Rows as JSON objects, in and out: `POST /api/v1/models/NAME/predict`.
+//! Rows as JSON objects, in and out, and what became of them: `POST /api/v1/models/NAME/predict` and `…/learn`.
 
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::{Access, Route, Serving, body, table, v2};
 use crate::refusal::{Reason, Refusal};
+use crate::request_log::{Learned, Sent};
 
 pub fn routes() -> Vec<Route> {
     vec![
@@ -26,6 +27,12 @@ pub fn routes() -> Vec<Route> {
             Access::Predict,
             "How what a version was asked of late differs from what it has learned.",
             inputs,
+        ),
+        Route::post(
+            "/api/v1/models/{model}/learn",
+            Access::Learn,
+            "Says what became of rows that were predicted, for the model to learn it.",
+            learn,
         ),
     ]
 }
@@ -65,6 +72,9 @@ struct Answer {
     predictions: Vec<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     inputs: Option<Vec<InputFigures>>,
+    /// By which `learn` knows the rows, if they are noted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ids: Option<Vec<String>>,
 }
 
 /// How what a version was asked of late differs from what it has learned.
@@ -80,6 +90,21 @@ struct Inputs {
 #[serde(deny_unknown_fields)]
 struct OfVersion {
     version: Option<String>,
+}
+
+/// Labels of rows that were predicted.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Labels {
+    rows: Vec<Sent>,
+}
+
+/// Labels that were taken.
+#[derive(Debug, Serialize)]
+struct Taken {
+    model: String,
+    #[serde(flatten)]
+    learned: Learned,
 }
 
 /// What the URL says of that.
@@ -108,11 +133,11 @@ async fn predict(
     let request: Request = body::json(&bytes)?;
     let predictions = served.answer(
         |served| table::of_rows(served, "rows", &request.rows),
-        |served, tensors| Ok(table::records(served, &tensors)),
+        |served, tensors, ids| Ok((table::records(served, &tensors), ids.map(|ids| ids.all()))),
     );
-    let predictions = predictions.await?;
+    let (predictions, ids) = predictions.await?;
     let inputs = asked.inputs.then(|| served.inputs());
-    Ok(Json(Answer { model: model.to_owned(), version: served.version, predictions, inputs }))
+    Ok(Json(Answer { model: model.to_owned(), version: served.version, predictions, inputs, ids }))
 }
 
 async fn inputs(
@@ -123,6 +148,25 @@ async fn inputs(
     let Query(OfVersion { version }) = asked.map_err(|error| Refusal::wrong(error.body_text()))?;
     let served = serving.repository.resolve(&model, version.as_deref()).await?;
     Ok(Json(Inputs { model, version: served.version, inputs: served.inputs() }))
+}
+
+async fn learn(
+    State(serving): State<Arc<Serving>>,
+    Path(model): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Taken>, Problem> {
+    let (bytes, _share) = body::read(&headers, body, &serving).await?;
+    let served = serving.repository.resolve(&model, None).await?;
+    let no_log =
+        || Refusal::not_found("this server keeps no log of requests (`[serve.log]`), so that predictions have no ids");
+    let log = serving.log.as_ref().ok_or_else(no_log)?;
+    let no_label = || Refusal::wrong(format!("model `{model}` learns from no label"));
+    let label = served.label().ok_or_else(no_label)?;
+    let Labels { rows } = body::json(&bytes)?;
+    let learned = log.learn(&model, label, rows).await?;
+    served.figures.labelled(learned.rows);
+    Ok(Json(Taken { model, learned }))
 }
 
 /// A refusal as the API says it.
@@ -140,6 +184,7 @@ impl IntoResponse for Problem {
         let code = match reason {
             Reason::Wrong | Reason::Slow => "bad-request",
             Reason::NotFound => "not-found",
+            Reason::Conflict => "conflict",
             Reason::TooLarge => "too-large",
             Reason::Unsupported => "wrong-content-type",
             Reason::Overloaded | Reason::Unavailable => "unavailable",

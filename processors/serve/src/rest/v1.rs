@@ -6,11 +6,12 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
+use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::v2::Failure;
-use super::{Access, Route, Serving, VERSION, body, table};
+use super::{Access, Route, Serving, body, said_of, table};
 use crate::refusal::Refusal;
 
 pub fn routes() -> Vec<Route> {
@@ -47,7 +48,7 @@ async fn predict(
     Path(verb): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<([(&'static str, String); 1], Json<Value>), Failure> {
+) -> Result<impl IntoResponse, Failure> {
     let model = verb.strip_suffix(":predict");
     let model = model.ok_or_else(|| Refusal::not_found("what a model can do here is `/v1/models/NAME:predict`"))?;
     let (bytes, _share) = body::read(&headers, body, &serving).await?;
@@ -55,8 +56,8 @@ async fn predict(
     let request: Request = body::json(&bytes)?;
     let predictions = served.answer(
         |served| table::of_rows(served, "instances", &request.instances),
-        |served, tensors| Ok(table::values(served, &tensors)),
+        |served, tensors, ids| Ok((said_of(served, ids), table::values(served, &tensors))),
     );
-    let predictions = predictions.await?;
-    Ok(([(VERSION, served.version.to_string())], Json(json!({ "predictions": predictions }))))
+    let (said, predictions) = predictions.await?;
+    Ok((said, Json(json!({ "predictions": predictions }))))
 }

@@ -1,9 +1,11 @@
 //! Models that are served, asked over the routes as clients ask them.
 
+mod conformance;
 mod errors;
 mod grpc;
 mod infer;
 mod inputs;
+mod learn;
 mod mlflow;
 mod others;
 mod repository;
@@ -25,6 +27,7 @@ use tower::ServiceExt as _;
 
 use crate::batcher::BatchLimits;
 use crate::repository::Repository;
+use crate::request_log::RequestLog;
 use crate::rest::{Room, Serving, routes};
 use crate::trial::{Trial, Trials};
 
@@ -101,6 +104,11 @@ impl Server {
 
     /// The same, with versions on trial.
     fn trying(trials: Trials) -> Self {
+        Self::with(trials, None)
+    }
+
+    /// The same, with a log of requests.
+    fn with(trials: Trials, log: Option<Arc<RequestLog>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let registry = registry(folder.path());
         (1..=3).for_each(|times| _ = publish(&registry, "fraud", &fraud(times), &times.to_string()));
@@ -114,7 +122,7 @@ impl Server {
         let models = ["fraud", "flower", "lenient"].map(|name| ModelReference::parse(name).unwrap());
         let repository = Repository::open(registry, &models, BatchLimits::default()).unwrap();
         let room = Room::new(1 << 20);
-        let serving = Serving { repository: repository.clone(), max_body: MAX_BODY, room, trials };
+        let serving = Serving { repository: repository.clone(), max_body: MAX_BODY, room, trials, log };
         let router =
             routes().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.answering));
         Self { folder, repository, router: router.with_state(Arc::new(serving)) }

@@ -6,11 +6,11 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::super::{Access, Route, Serving, VERSION, body, table};
+use super::super::{Access, Route, Serving, body, said_of, table};
 use super::{Failure, text};
 use crate::refusal::Refusal;
 use crate::served::Served;
@@ -97,7 +97,7 @@ async fn invocations(
     State(serving): State<Arc<Serving>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<([(&'static str, String); 1], Json<Value>), Failure> {
+) -> Result<impl IntoResponse, Failure> {
     check_type(&headers)?;
     let names = serving.repository.names();
     let [model] = &names[..] else {
@@ -113,9 +113,12 @@ async fn invocations(
         return Err(Refusal::wrong("the body is a list; name its form, such as `{\"instances\": [...]}`").into());
     }
     let rows = body::json::<Request>(&bytes)?.rows()?;
-    let predictions = served.answer(|served| rows.batch(served), |served, tensors| Ok(table::values(served, &tensors)));
-    let predictions = predictions.await?;
-    Ok(([(VERSION, served.version.to_string())], Json(json!({ "predictions": predictions }))))
+    let predictions = served.answer(
+        |served| rows.batch(served),
+        |served, tensors, ids| Ok((said_of(served, ids), table::values(served, &tensors))),
+    );
+    let (said, predictions) = predictions.await?;
+    Ok((said, Json(json!({ "predictions": predictions }))))
 }
 
 /// JSON is taken, in UTF-8.

@@ -14,6 +14,8 @@ use super::request::{HEADER_LENGTH, OutputJson, RequestHead, flag};
 use crate::datatype::Datatype;
 use crate::exact::exact;
 use crate::refusal::Refusal;
+use crate::request_log::Ids;
+use crate::rest::PREDICTION_PARAMETER;
 use crate::served::Served;
 use crate::tensor::Tensor;
 
@@ -50,7 +52,13 @@ impl Wanted {
     ///
     /// # Errors
     /// If a value has no binary form.
-    pub fn write(&self, served: &Served, id: Option<&str>, tensors: Vec<Tensor>) -> Result<Response, Refusal> {
+    pub fn write(
+        &self,
+        served: &Served,
+        id: Option<&str>,
+        ids: Option<Ids>,
+        tensors: Vec<Tensor>,
+    ) -> Result<Response, Refusal> {
         let mut described = Vec::with_capacity(self.0.len());
         let mut binary = Vec::new();
         for wanted in &self.0 {
@@ -63,8 +71,9 @@ impl Wanted {
             }
             described.push(Described { tensor, parameters, in_json: !wanted.binary });
         }
-        let answer =
-            Answer { model_name: &served.model, model_version: served.version.to_string(), id, outputs: described };
+        let model_version = served.version.to_string();
+        let parameters = ids.map(|ids| Map::from_iter([(PREDICTION_PARAMETER.to_owned(), ids.first().into())]));
+        let answer = Answer { model_name: &served.model, model_version, id, parameters, outputs: described };
         let json = serde_json::to_vec(&answer)
             .map_err(|error| Refusal::internal(&millstream_core::Error::new(error.to_string())))?;
         if !self.0.iter().any(|wanted| wanted.binary) {
@@ -131,6 +140,8 @@ struct Answer<'a> {
     model_version: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<Map<String, Value>>,
     outputs: Vec<Described>,
 }
 

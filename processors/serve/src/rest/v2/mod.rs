@@ -125,8 +125,10 @@ async fn predict(
     let wanted = Wanted::of(&request.head, &served)?;
     let Request { head, tensors } = request;
     let id = head.id.as_deref();
-    let answered =
-        served.answer(|served| served.rows_of_tensors(tensors), |served, tensors| wanted.write(served, id, tensors));
+    let answered = served.answer(
+        |served| served.rows_of_tensors(tensors),
+        |served, tensors, ids| wanted.write(served, id, ids, tensors),
+    );
     Ok(answered.await?)
 }
 
