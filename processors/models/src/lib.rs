@@ -47,6 +47,7 @@ mod estimator;
 #[allow(clippy::unwrap_used)]
 mod fixtures;
 mod label;
+mod layers;
 mod metrics;
 mod model;
 mod onnx;
@@ -61,6 +62,7 @@ pub use decision::Decision;
 pub use encode::{Encoder, Feature, Missing};
 pub use estimator::{Certainty, EstimatorKind, EstimatorSettings, Gives, Labels, PredictedColumn, Takes, estimators};
 pub use label::{Class, Label, LabelColumns, Task};
+pub use layers::Layout;
 pub use metrics::{BaselineScores, ClassScores, MeanScores, NumberScores, Recent, RewardScores, Scores};
 pub use model::{Features, Import, Input, Model, Predictions, ScoredModel, Signature, prediction_fields, sha256};
 pub use refused::Refused;
