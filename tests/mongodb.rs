@@ -172,13 +172,14 @@ fn two_processes_publish_one_model_and_nothing_is_lost() {
     let Some(site) = Site::open() else { return };
     site.write_flow(LEARNING);
     let run = |seed: &str| {
-        let set = format!("processor.learner.estimator.seed={seed}");
-        Running::start(site.workshop.command(&["run", "--json", "flow.toml", "--set", &set]).stdout(Stdio::piped()))
+        let sets = [format!("processor.learner.estimator.seed={seed}"), format!("output.scored.path={seed}.csv")];
+        let command = ["run", "--json", "flow.toml", "--set", &sets[0], "--set", &sets[1]];
+        Running::start(site.workshop.command(&command).stdout(Stdio::piped()))
     };
     let (first, second) = (run("1"), run("2"));
     let published = [first, second].map(|running| {
         let ended = running.wait();
-        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
         ended.json()["models"]["plane"].clone()
     });
     let found = site.read("models");

@@ -36,6 +36,9 @@ impl Address {
         if !is_name(collection) || parts.next().is_some() {
             return Err(no_address("what stands behind the database is no name of a collection"));
         }
+        if options.split('&').any(is_secret) {
+            return Err(no_address("one of its options is secret"));
+        }
         let options = options.to_owned();
         let (database, collection) = (database.to_owned(), collection.to_owned());
         let parsed = Self { hosts, database, collection, options };
@@ -48,7 +51,7 @@ impl Address {
         )))
     }
 
-    /// For messages: without options, which may be secret.
+    /// For messages.
     pub fn location(&self) -> String {
         format!("mongodb://{}/{}/{}", self.hosts, self.database, self.collection)
     }
@@ -62,6 +65,12 @@ impl Address {
     fn says_tls(&self) -> bool {
         self.options.split('&').any(|option| option.starts_with("tls="))
     }
+}
+
+/// Whether an option is one that nobody else may read.
+fn is_secret(option: &str) -> bool {
+    let name = option.split('=').next().unwrap_or_default().to_ascii_lowercase();
+    name.contains("password") || name == "authmechanismproperties"
 }
 
 fn is_of_host(c: char) -> bool {
@@ -128,6 +137,8 @@ mod tests {
             "mongodb://localhost/se.cret",
             "mongodb://localhost/shop/secret/models",
             "mongodb+srv://secret/shop",
+            "mongodb://localhost/shop?proxyPassword=secret",
+            "mongodb://localhost/shop?tls=true&authMechanismProperties=AWS_SESSION_TOKEN:secret",
         ] {
             let error = Address::parse(address).unwrap_err().to_string();
             assert!(error.contains("as `MONGODB_USERNAME` and") && !error.contains("secret"), "{error}");
