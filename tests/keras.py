@@ -68,6 +68,20 @@ MODELS = {
 }
 
 
+TREE = """
+[processor.tree]
+type = "train"
+from = "rows"
+model = "tree"
+label = "high"
+estimator = { type = "hoeffding_tree" }
+features = ["a", "b", "c"]
+[output.tree_rows]
+type = "drop"
+from = "tree"
+"""
+
+
 def learn(folder):
     (folder / "rows.ndjson").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     schema = ", ".join(f'{name} = "{kind}"' for name, kind in SCHEMA.items())
@@ -212,18 +226,23 @@ def read_modules(folder):
     check("modules.safetensors", by_program(folder, "modules", NUMBERS), expected)
 
 
-def go_on(folder):
-    """A network with weights of Keras learns in a flow, as any other."""
+def say_what_is_wrong(folder):
+    """Shapes that differ, folders that are not there, and models without layers."""
     (folder / "file.toml").write_text(table("net_amount").replace("dense = 4", "dense = 5"))
     wrong = ask(folder, "models", "import", "whole.h5", "--name", "wrong", "--features", "a,b,c", "--estimator", "file.toml")
     assert wrong.returncode == 1 and "is of the shape [8, 4], and should be of [8, 5]" in wrong.stderr, wrong.stderr
-    forest = ask(folder, "models", "export", "line", "--format", "hdf5", "--output", "/nowhere/line.h5")
-    assert forest.returncode == 1 and "/nowhere/line.h5" in forest.stderr, forest.stderr
+    nowhere = ask(folder, "models", "export", "line", "--format", "hdf5", "--output", "/nowhere/line.h5")
+    assert nowhere.returncode == 1 and "/nowhere/line.h5" in nowhere.stderr, nowhere.stderr
+    flow = (folder / "models.toml").read_text().split("[processor.")[0] + TREE
+    (folder / "tree.toml").write_text(flow)
+    run(folder, "run", "tree.toml")
+    tree = ask(folder, "models", "export", "tree", "--format", "hdf5", "--output", "tree.h5")
+    assert tree.returncode == 1 and "neither a network nor a linear model" in tree.stderr, tree.stderr
     print("what is wrong is said")
 
 
 with tempfile.TemporaryDirectory() as folder:
     folder = Path(folder)
     learn(folder)
-    for part in [write_ours, read_ours, read_theirs, read_modules, go_on]:
+    for part in [write_ours, read_ours, read_theirs, read_modules, say_what_is_wrong]:
         part(folder)

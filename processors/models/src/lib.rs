@@ -5,7 +5,8 @@
 //! learns (one of the [`estimators`]), from which [`Features`], and what it predicts. A [`ScoredModel`] keeps score while it
 //! learns; a [`registry`] keeps versions of models, and gives them names. The parts of a model are [encoders](encode), which
 //! turn the columns of a batch into numbers, and an estimator. What was learned is a safetensors file. Networks can be
-//! computed on another [`device`] than the CPU. [`Model::to_onnx`] writes a model for the programs of others.
+//! computed on another [`device`] than the CPU. [`Model::to_onnx`] writes a model for the programs of others, and [`Model::to_hdf5`] its
+//! weights.
 //!
 //! ```
 //! use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch};
