@@ -231,6 +231,13 @@ def say_what_is_wrong(folder):
     (folder / "file.toml").write_text(table("net_amount").replace("dense = 4", "dense = 5"))
     wrong = ask(folder, "models", "import", "whole.h5", "--name", "wrong", "--features", "a,b,c", "--estimator", "file.toml")
     assert wrong.returncode == 1 and "is of the shape [8, 4], and should be of [8, 5]" in wrong.stderr, wrong.stderr
+    with h5py.File(folder / "whole.h5", "r+") as file:
+        place = "model_weights/normalization/" + file["model_weights/normalization"].attrs["weight_names"][2]
+        del file[place]
+        file[place] = h5py.Empty("i4")
+    (folder / "file.toml").write_text(table("net_amount"))
+    empty = ask(folder, "models", "import", "whole.h5", "--name", "empty", "--features", "a,b,c", "--estimator", "file.toml")
+    assert empty.returncode == 1 and "has 0 numbers, and should have 1" in empty.stderr, empty.stderr
     nowhere = ask(folder, "models", "export", "line", "--format", "hdf5", "--output", "/nowhere/line.h5")
     assert nowhere.returncode == 1 and "/nowhere/line.h5" in nowhere.stderr, nowhere.stderr
     flow = (folder / "models.toml").read_text().split("[processor.")[0] + TREE

@@ -109,6 +109,17 @@ impl Weights {
     }
 }
 
+impl Values {
+    /// How many there are.
+    fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::F64(values) => values.len(),
+            Self::I32(values) => values.len(),
+        }
+    }
+}
+
 impl From<Vec<f32>> for Values {
     fn from(values: Vec<f32>) -> Self {
         Self::F32(values)

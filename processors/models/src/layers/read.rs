@@ -121,7 +121,13 @@ impl KerasFile {
             Values::F64(_) => Values::F64(dataset.read_f64().doing(doing)?),
             Values::I32(_) => Values::I32(dataset.read_i32().doing(doing)?),
         };
-        Ok(())
+        // There are spaces of HDF5 without sides and without a number.
+        let (found, wanted) = (weights.values.len(), weights.shape.iter().product::<usize>());
+        if found == wanted {
+            Ok(())
+        } else {
+            Err(Error::new(format!("`{place}` in it has {found} numbers, and should have {wanted}")))
+        }
     }
 }
 

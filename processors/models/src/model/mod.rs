@@ -218,7 +218,7 @@ impl Model {
     }
 
     /// All layers that its numbers go through.
-    pub(crate) fn layers(&self) -> Result<Vec<Layer>> {
+    fn layers(&self) -> Result<Vec<Layer>> {
         let own = self.estimator.layers(&self.signature.features)?;
         Ok(self.encoders.layer().into_iter().chain(own).collect())
     }
