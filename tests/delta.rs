@@ -10,7 +10,7 @@ use millstream_testkit::Services;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::millstream::{Ran, Running, Workshop, project};
+use crate::millstream::{self, Ran, Running, Workshop, project};
 use crate::mysql;
 use crate::s3::until;
 
@@ -42,21 +42,10 @@ for row in range(int(sys.argv[2])):
     write_deltalake(sys.argv[1], rows, mode="append", partition_by=["word"])
 "#;
 
-/// A Python that has `deltalake`, made in `target` by the first who asks.
+/// A Python that has `deltalake`.
 fn python() -> &'static PathBuf {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| {
-        let folder = project().join("target").join(PACKAGES[0].replace("==", "-"));
-        let python = folder.join("bin/python");
-        let works = |command: &mut Command| command.output().is_ok_and(|ended| ended.status.success());
-        if !works(Command::new(&python).args(["-c", "import deltalake, pyarrow"])) {
-            assert!(works(Command::new("python3").args(["-m", "venv"]).arg(&folder)), "Python 3 with venv is missing");
-            let installed =
-                Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES).output().unwrap();
-            assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
-        }
-        python
-    })
+    PYTHON.get_or_init(|| millstream::python(&PACKAGES, "deltalake, pyarrow"))
 }
 
 /// Numbers, divided by a word.

@@ -48,6 +48,8 @@ mod live;
 mod lock;
 mod lsp;
 mod millstream;
+#[cfg(feature = "mongodb")]
+mod mongodb;
 #[cfg(feature = "mqtt")]
 mod mqtt;
 #[cfg(feature = "mysql")]

@@ -25,6 +25,21 @@ pub fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// A Python that has these packages, which are imported by these names; it is made in `target` by the first who asks.
+#[cfg(any(feature = "delta", feature = "mongodb"))]
+pub fn python(packages: &[&str], names: &str) -> PathBuf {
+    let folder = project().join("target").join(packages[0].replace("==", "-"));
+    let python = folder.join("bin/python");
+    let works = |command: &mut Command| command.output().is_ok_and(|ended| ended.status.success());
+    if !works(Command::new(&python).args(["-c", &format!("import {names}")])) {
+        assert!(works(Command::new("python3").args(["-m", "venv"]).arg(&folder)), "Python 3 with venv is missing");
+        let mut install = Command::new(&python);
+        let installed = install.args(["-m", "pip", "install", "--quiet"]).args(packages).output().unwrap();
+        assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
+    }
+    python
+}
+
 /// Copies a folder and everything in it.
 pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();

@@ -91,7 +91,8 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     wait_for(what, 1, || usize::from(holds()));
 }
 
-const LEARNING: &str = r#"
+/// A model that is published again and again.
+pub const LEARNING: &str = r#"
     [flow]
     registry = "s3://bucket/models"
     epoch.rows = 500

@@ -32,9 +32,11 @@ pub enum ModelsCommand {
     Show(OneVersion),
     /// Show which rows a version has learned from, as JSON: how far each input had been read.
     Lineage(OneVersion),
-    /// Write a version as a file that the programs of others predict by: `millstream models export fraud@champion --output fraud.onnx`.
+    /// Write a version as a file of the programs of others: `millstream models export fraud@champion --output fraud.onnx`, by which onnxruntime predicts, or its
+    /// weights as HDF5 for Keras, by `--format hdf5`.
     Export(files::ExportArguments),
-    /// Bring a model of others, which is an ONNX file, into the registry: `millstream models import fraud.onnx --name fraud`. onnxruntime computes it.
+    /// Bring a model of others into the registry: `millstream models import fraud.onnx --name fraud`, which onnxruntime computes, or weights of Keras (HDF5) or
+    /// PyTorch (safetensors), with the layers that `--estimator FILE` says.
     Import(files::ImportArguments),
     /// Point an alias at a version: `millstream models alias fraud champion 3`.
     Alias {

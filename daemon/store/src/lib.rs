@@ -10,11 +10,15 @@ mod files;
 mod key;
 mod local;
 mod log;
+#[cfg(feature = "mongodb")]
+mod mongodb;
 #[cfg(feature = "object-store")]
 mod objects;
 #[cfg(feature = "object-store")]
 mod remote;
 pub mod simulation;
+#[cfg(any(feature = "object-store", feature = "mongodb"))]
+mod waiting;
 
 use std::path::Path;
 
@@ -23,6 +27,8 @@ use millstream_core::{Error, Result};
 pub use files::{Access, Entry, Files, LocalFiles, NewFile, create_durable_folder};
 pub use local::LocalStore;
 pub use log::{Log, LogFollower, LogMark, LogMarks, LogOptions, LogReader, Mark, NotAppended, Record, verify_log};
+#[cfg(feature = "mongodb")]
+pub use mongodb::MongoStore;
 #[cfg(feature = "object-store")]
 pub use objects::{Objects, ObjectsAddress, ObjectsOptions, Retries, Scheme, object_error};
 #[cfg(feature = "object-store")]
@@ -59,7 +65,7 @@ pub trait Store: Send + Sync {
 }
 
 /// Opens the store at `location`: a path, relative to `work_folder`, or a URL such as `s3://bucket/models`,
-/// `gs://bucket/models` or `az://container/models`. Nothing is created
+/// `gs://bucket/models`, `az://container/models` or `mongodb://host/database`. Nothing is created
 /// before the first `put_new`.
 pub fn open(location: &str, work_folder: &Path) -> Result<Box<dyn Store>> {
     match local_folder(location) {
@@ -89,9 +95,13 @@ fn open_remote(location: &str) -> Result<Box<dyn Store>> {
         "s3" | "gs" | "az" => {
             Err(Error::new("this program was built without object stores (the feature `object-store`)"))
         }
+        #[cfg(feature = "mongodb")]
+        "mongodb" => Ok(Box::new(MongoStore::open(location)?)),
+        #[cfg(not(feature = "mongodb"))]
+        "mongodb" => Err(Error::new("this program was built without MongoDB (the feature `mongodb`)")),
         _ => Err(Error::new(format!(
-            "`{scheme}://` is not supported; a location is a folder such as `models`, or `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or \
-             `az://CONTAINER/PREFIX`"
+            "`{scheme}://` is not supported; a location is a folder such as `models`, or `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, \
+             `az://CONTAINER/PREFIX` or `mongodb://HOST/DATABASE`"
         ))),
     }
 }

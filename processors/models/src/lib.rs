@@ -4,8 +4,9 @@
 //! A [`Model`] reads record batches, predicts each row, and then learns it. It is made of a [`Signature`], which says what
 //! learns (one of the [`estimators`]), from which [`Features`], and what it predicts. A [`ScoredModel`] keeps score while it
 //! learns; a [`registry`] keeps versions of models, and gives them names. The parts of a model are [encoders](encode), which
-//! turn the columns of a batch into numbers, and an estimator. A [`profile`] says what the learned rows looked like. What was learned is a safetensors file. Networks can be
-//! computed on another [`device`] than the CPU. [`Model::to_onnx`] writes a model for the programs of others.
+//! turn the columns of a batch into numbers, and an estimator. A [`profile`] says what the learned rows looked like. What
+//! was learned is a safetensors file. Networks can be computed on another [`device`] than the CPU. [`Model::to_onnx`] writes
+//! a model for the programs of others, and [`Model::to_hdf5`] its weights.
 //!
 //! ```
 //! use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch};
@@ -47,6 +48,7 @@ mod estimator;
 #[allow(clippy::unwrap_used)]
 mod fixtures;
 mod label;
+mod layers;
 mod metrics;
 mod model;
 mod onnx;
@@ -62,6 +64,7 @@ pub use decision::Decision;
 pub use encode::{Encoder, Feature, Missing};
 pub use estimator::{Certainty, EstimatorKind, EstimatorSettings, Gives, Labels, PredictedColumn, Takes, estimators};
 pub use label::{Class, Label, LabelColumns, Task};
+pub use layers::Layout;
 pub use metrics::{BaselineScores, ClassScores, MeanScores, NumberScores, Recent, RewardScores, Scores};
 pub use model::{Features, Import, Input, Model, Predictions, ScoredModel, Signature, prediction_fields, sha256};
 pub use refused::Refused;

@@ -1,16 +1,15 @@
 //! A store in an object store: a key is an object.
 
 use std::future::Future;
-use std::io;
-use std::sync::{Arc, LazyLock, mpsc};
+use std::sync::Arc;
 
 use futures::TryStreamExt;
-use millstream_core::{Error, Result, ResultExt};
+use millstream_core::{Result, ResultExt};
 use object_store::path::Path;
 use object_store::{Attribute, Attributes, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use tokio::runtime::{Builder, Runtime};
 
 use crate::objects::object_error;
+use crate::waiting::{new_mark, wait};
 use crate::{Store, key};
 
 /// Keeps each key in an object.
@@ -140,24 +139,6 @@ async fn mark_of(objects: &dyn ObjectStore, path: &Path) -> object_store::Result
         Err(object_store::Error::NotFound { .. }) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// A mark that no other call has, in whatever process and on whatever machine.
-fn new_mark() -> Result<String> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| Error::new(format!("getting a random number: {error}")))?;
-    Ok(format!("{:032x}", u128::from_le_bytes(bytes)))
-}
-
-/// Waits for work that is done on a thread of its own. So it can be waited for on any thread, one of a runtime too.
-fn wait<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T> {
-    static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
-        Builder::new_multi_thread().worker_threads(1).thread_name("object-store").enable_all().build()
-    });
-    let runtime = RUNTIME.as_ref().map_err(|error| Error::new(format!("starting a thread: {error}")))?;
-    let (sender, receiver) = mpsc::sync_channel(1);
-    runtime.spawn(async move { sender.send(work.await) });
-    receiver.recv().doing(|| "waiting for an object store")
 }
 
 #[cfg(test)]

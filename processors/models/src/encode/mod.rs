@@ -19,6 +19,7 @@ pub use settings::{Encoder, Feature, Missing};
 pub(crate) use statistics::Statistics;
 pub(crate) use tile::{TILE_ROWS, Tile};
 
+use crate::layers::Layer;
 use crate::onnx::{ElementType, Encoded, Graph, Value};
 use crate::tensors::Tensors;
 
@@ -125,6 +126,19 @@ impl Encoders {
         let numbers: Vec<&Value> = numbers.iter().collect();
         let numbers = if numbers.is_empty() { None } else { Some(graph.side_by_side(&numbers)) };
         Ok(Encoded { numbers: numbers.map(|numbers| self.statistics.to_onnx(&numbers, graph)), categories })
+    }
+
+    /// What numbers go through before all else, as a layer; none if they are passed on as they are.
+    pub fn layer(&self) -> Option<Layer> {
+        self.statistics.layer()
+    }
+
+    /// Goes on from what such a layer knows.
+    ///
+    /// # Errors
+    /// If that makes no sense.
+    pub fn take_layer(&mut self, layer: &Layer) -> Result<()> {
+        self.statistics.take_layer(layer)
     }
 
     /// Writes what was learned.

@@ -6,9 +6,10 @@
 use std::array::from_fn;
 use std::hint::black_box;
 
-use millstream_core::Result;
+use millstream_core::{Error, Result};
 
 use super::Missing;
+use crate::layers::{Layer, LayerKind, Weights};
 use crate::onnx::{Graph, Value};
 use crate::tensors::Tensors;
 use crate::vector::{LANES, padded};
@@ -138,10 +139,7 @@ impl Statistics {
 
     /// Adds the encoding of numbers, a column each, to a graph.
     pub fn to_onnx(&self, numbers: &Value, graph: &mut Graph) -> Value {
-        let mut constant = |of: fn(&Lanes) -> &[f64; LANES]| {
-            let values: Vec<f64> = self.lanes.iter().flat_map(of).copied().take(self.numbers).collect();
-            graph.doubles(&[1, self.numbers], &values)
-        };
+        let mut constant = |of: fn(&Lanes) -> &[f64; LANES]| graph.doubles(&[1, self.numbers], &self.each(of));
         let (mean, centre, scale) =
             (constant(|lanes| &lanes.mean), constant(|lanes| &lanes.centre), constant(|lanes| &lanes.scale));
         let mut encoded = numbers.clone();
@@ -153,10 +151,51 @@ impl Statistics {
         graph.add("Mul", &[&encoded, &scale])
     }
 
+    /// The same as a layer, unless all numbers are passed on as they are. A number without variance is 0 behind it.
+    pub fn layer(&self) -> Option<Layer> {
+        let lane = |number: usize| (&self.lanes[number / LANES], number % LANES);
+        let is_raw = |number: usize| lane(number).0.raw[lane(number).1] == 1.0;
+        if (0..self.numbers).all(is_raw) {
+            return None;
+        }
+        let variance = |number: usize| match lane(number) {
+            _ if is_raw(number) => 1.0,
+            (lanes, lane) if lanes.scale[lane] == 0.0 => f64::INFINITY,
+            (lanes, lane) => lanes.variance[lane],
+        };
+        let mean = |number: usize| lane(number).0.centre[lane(number).1];
+        let count = self.each(|lanes| &lanes.count).into_iter().fold(0.0, f64::max) as i32;
+        let (means, variances) = ((0..self.numbers).map(mean), (0..self.numbers).map(variance));
+        let shape = [self.numbers];
+        let (means, variances) = (means.collect::<Vec<_>>(), variances.collect::<Vec<_>>());
+        let weights = [Weights::new(&shape, means), Weights::new(&shape, variances), Weights::new(&[], vec![count])];
+        Some(Layer::new(LayerKind::Normalization, weights))
+    }
+
+    /// Goes on from what such a layer knows.
+    ///
+    /// # Errors
+    /// If that is no mean or variance.
+    pub fn take_layer(&mut self, layer: &Layer) -> Result<()> {
+        let (mean, variance) = (layer.weights[0].f64s(), layer.weights[1].f64s());
+        if !mean.iter().all(|mean| mean.is_finite()) || !variance.iter().all(|variance| *variance >= 0.0) {
+            return Err(Error::new("its means and variances are none"));
+        }
+        let known = |variance: &f64| if variance.is_finite() { *variance } else { 0.0 };
+        let variance: Vec<f64> = variance.iter().map(known).collect();
+        let count = layer.weights[2].f64s()[0].max(0.0);
+        self.set(&vec![count; self.numbers], &mean, &variance);
+        Ok(())
+    }
+
+    /// A value of each number.
+    fn each(&self, of: fn(&Lanes) -> &[f64; LANES]) -> Vec<f64> {
+        self.lanes.iter().flat_map(of).copied().take(self.numbers).collect()
+    }
+
     pub fn save(&self, tensors: &mut Tensors) {
         let mut put = |name, of: fn(&Lanes) -> &[f64; LANES]| {
-            let values: Vec<f64> = self.lanes.iter().flat_map(of).copied().take(self.numbers).collect();
-            tensors.put_f64(name, &[self.numbers], &values);
+            tensors.put_f64(name, &[self.numbers], &self.each(of));
         };
         put("encoder.count", |lanes| &lanes.count);
         put("encoder.mean", |lanes| &lanes.mean);
@@ -168,6 +207,11 @@ impl Statistics {
         let count = tensors.f64s("encoder.count", &shape)?;
         let mean = tensors.f64s("encoder.mean", &shape)?;
         let variance = tensors.f64s("encoder.variance", &shape)?;
+        self.set(&count, &mean, &variance);
+        Ok(())
+    }
+
+    fn set(&mut self, count: &[f64], mean: &[f64], variance: &[f64]) {
         for number in 0..self.numbers {
             let (lanes, lane) = (&mut self.lanes[number / LANES], number % LANES);
             lanes.count[lane] = count[number];
@@ -178,7 +222,6 @@ impl Statistics {
                 lanes.scale[lane] = inverse_deviation(&lanes.variance)[lane];
             }
         }
-        Ok(())
     }
 }
 

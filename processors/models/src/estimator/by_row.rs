@@ -4,9 +4,10 @@ use std::fmt::Debug;
 
 use millstream_core::{Error, Result};
 
-use super::{Estimator, Predict, Row, Step};
-use crate::encode::{TILE_ROWS, Tile};
-use crate::onnx::{Encoded, Graph, Value};
+use super::{Estimator, NO_LAYERS, Predict, Row, Step};
+use crate::encode::{Feature, TILE_ROWS, Tile};
+use crate::layers::Layer;
+use crate::onnx::{Encoded, Graph, Value, WeightedSums};
 use crate::simd::{self, Work};
 use crate::tensors::Tensors;
 
@@ -38,6 +39,19 @@ pub(crate) trait ByRow: Clone + Debug + Send + Sync + 'static {
     fn to_onnx(&self, _graph: &mut Graph, _row: &Encoded) -> Result<Value> {
         Err(Error::new("ONNX has no operators for it"))
     }
+
+    /// The sums that its predictions follow from, if it is linear.
+    fn weighted_sums(&self) -> Option<WeightedSums> {
+        None
+    }
+
+    /// Takes sums over that others have learned, of which there are as many.
+    ///
+    /// # Errors
+    /// If it takes none.
+    fn take_sums(&mut self, _sums: WeightedSums) -> Result<()> {
+        Err(Error::new("it takes no weights of others"))
+    }
 }
 
 impl<E: ByRow> Estimator for E {
@@ -65,6 +79,16 @@ impl<E: ByRow> Estimator for E {
 
     fn to_onnx(&self, graph: &mut Graph, row: &Encoded) -> Result<Value> {
         ByRow::to_onnx(self, graph, row)
+    }
+
+    fn layers(&self, _features: &[Feature]) -> Result<Vec<Layer>> {
+        let sums = self.weighted_sums().ok_or_else(|| Error::new(NO_LAYERS))?;
+        Ok(vec![sums.layer()])
+    }
+
+    fn take_layers(&mut self, layers: &[Layer]) -> Result<()> {
+        let sums = self.weighted_sums().ok_or_else(|| Error::new(NO_LAYERS))?;
+        layers.iter().try_for_each(|layer| self.take_sums(sums.like(layer)))
     }
 
     fn another(&self) -> Box<dyn Estimator> {

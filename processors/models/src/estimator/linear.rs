@@ -97,6 +97,14 @@ impl Linear {
         Self { counts: counts.try_into().unwrap_or(self.counts), ..self }
     }
 
+    fn sums(&self) -> WeightedSums {
+        WeightedSums {
+            weights: vec![self.weights[..self.numbers].to_vec()],
+            slots: self.slots.clone(),
+            intercepts: vec![self.intercept],
+        }
+    }
+
     #[inline(always)]
     fn sum(&self, row: Row<'_>) -> f64 {
         let slots = row.slots.iter().fold(0.0, |sum, slot| sum + self.slots[*slot as usize]);
@@ -144,13 +152,18 @@ impl ByRow for Linear {
         tensors.put_f64("estimator.intercept", &[1], &[self.intercept]);
     }
 
+    fn weighted_sums(&self) -> Option<WeightedSums> {
+        Some(self.sums())
+    }
+
+    fn take_sums(&mut self, sums: WeightedSums) -> Result<()> {
+        self.weights[..self.numbers].copy_from_slice(&sums.weights[0]);
+        (self.slots, self.intercept) = (sums.slots, sums.intercepts[0]);
+        Ok(())
+    }
+
     fn to_onnx(&self, graph: &mut Graph, row: &Encoded) -> Result<Value> {
-        let sums = WeightedSums {
-            weights: vec![self.weights[..self.numbers].to_vec()],
-            slots: self.slots.clone(),
-            intercepts: vec![self.intercept],
-        };
-        let sum = sums.of(row, graph);
+        let sum = self.sums().of(row, graph);
         Ok(if self.loss == Loss::Log { graph.add("Sigmoid", &[&sum]) } else { sum })
     }
 

@@ -66,6 +66,7 @@ use shape::ends_of_categories;
 use crate::device::OpenDevice;
 use crate::encode::{Feature, LARGEST, Row};
 use crate::label::Class;
+use crate::layers::Layer;
 use crate::onnx::{Encoded, Graph, Value};
 use crate::tensors::Tensors;
 
@@ -138,6 +139,9 @@ pub(crate) trait Settings: Debug + Send + Sync {
     fn build(&self, features: &[Feature], classes: &[Class]) -> Box<dyn Estimator>;
 }
 
+/// What is said of an estimator that has [no layers](Estimator::layers).
+const NO_LAYERS: &str = "it is neither a network nor a linear model, so that it has no layers";
+
 /// What an estimator computes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
@@ -175,6 +179,22 @@ pub(crate) trait Estimator: Debug + Send + Sync {
     /// If ONNX has no operators for it; [`Kind::EXPORTS`] says for which estimators that is so whatever they have learned.
     fn to_onnx(&self, _graph: &mut Graph, _row: &Encoded) -> Result<Value> {
         Err(Error::new("ONNX has no operators for it"))
+    }
+
+    /// The layers that compute its predictions of encoded rows, or the sums that these follow from.
+    ///
+    /// # Errors
+    /// If it is neither a network nor linear.
+    fn layers(&self, _features: &[Feature]) -> Result<Vec<Layer>> {
+        Err(Error::new(NO_LAYERS))
+    }
+
+    /// Takes weights over: those of [its layers](Self::layers), which others have learned.
+    ///
+    /// # Errors
+    /// If it has no layers, or doesn't know what to make of such weights.
+    fn take_layers(&mut self, _layers: &[Layer]) -> Result<()> {
+        Err(Error::new("it takes no weights of others"))
     }
 
     /// The same once more, which goes on for itself.

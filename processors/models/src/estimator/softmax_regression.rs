@@ -105,6 +105,17 @@ impl Softmax {
         Self { counts, ..self }
     }
 
+    fn sums(&self) -> WeightedSums {
+        let Shape { numbers, width, classes, .. } = self.shape;
+        // Of a class that no row has had yet the sum is the least there is.
+        let seen = self.seen.iter().map(|seen| if *seen == 1 { 0.0 } else { f64::NEG_INFINITY });
+        WeightedSums {
+            weights: (0..classes).map(|class| self.weights[class * width..][..numbers].to_vec()).collect(),
+            slots: self.slots.clone(),
+            intercepts: seen.collect(),
+        }
+    }
+
     #[inline(always)]
     fn sum(&self, row: Row<'_>, class: usize) -> f64 {
         let weights = &self.weights[class * self.shape.width..][..self.shape.width];
@@ -184,16 +195,12 @@ impl ByRow for Softmax {
         tensors.put_u8("estimator.seen", &self.seen);
     }
 
+    fn weighted_sums(&self) -> Option<WeightedSums> {
+        Some(self.sums())
+    }
+
     fn to_onnx(&self, graph: &mut Graph, row: &Encoded) -> Result<Value> {
-        let Shape { numbers, width, classes, .. } = self.shape;
-        // Of a class that no row has had yet the sum is the least there is.
-        let seen = self.seen.iter().map(|seen| if *seen == 1 { 0.0 } else { f64::NEG_INFINITY });
-        let sums = WeightedSums {
-            weights: (0..classes).map(|class| self.weights[class * width..][..numbers].to_vec()).collect(),
-            slots: self.slots.clone(),
-            intercepts: seen.collect(),
-        };
-        let sums = sums.of(row, graph);
+        let sums = self.sums().of(row, graph);
         Ok(graph.add_with("Softmax", &[&sums], [("axis", Attribute::Int(1))]))
     }
 

@@ -1,5 +1,7 @@
 //! Models of others become models: what their files don't say is asked for.
 
+mod weights;
+
 use std::collections::HashSet;
 
 use millstream_core::{Error, Result, known_names};
@@ -8,6 +10,7 @@ use super::{Model, Signature};
 use crate::encode::{Encoder, Feature, Missing};
 use crate::estimator::{EstimatorSettings, Onnx, OnnxGives, OnnxInput};
 use crate::label::{Class, Label};
+use crate::layers;
 use crate::onnx::{ElementType, Foreign};
 use crate::tensors::Tensors;
 
@@ -26,14 +29,44 @@ pub struct Import {
     pub scores: bool,
     /// What happens to rows that lack a feature: a missing number can be NaN.
     pub missing: Missing,
+    /// What learns, if the file has nothing but weights.
+    pub estimator: Option<EstimatorSettings>,
+}
+
+impl Import {
+    /// The most bytes that a file may have.
+    pub const MOST_BYTES: usize = 1 << 30;
+
+    /// Refuses a file of so many bytes.
+    ///
+    /// # Errors
+    /// If they are too many.
+    pub fn check_size(bytes: u64) -> Result<()> {
+        if bytes <= Self::MOST_BYTES as u64 {
+            return Ok(());
+        }
+        Err(Error::new(format!("the file has {bytes} bytes; {} are read at most", Self::MOST_BYTES)))
+    }
 }
 
 impl Model {
-    /// The model of an ONNX file, which somebody else has made. It learns nothing, and is computed by onnxruntime.
+    /// The model of a file that somebody else has made. That of an ONNX file learns nothing, and is computed by onnxruntime; weights in HDF5
+    /// as Keras has them, or in safetensors as PyTorch has them, become those of the estimator that is said.
     ///
     /// # Errors
     /// If the file can't be read, or not be understood as a model of rows, with what is said about it.
     pub fn import(file: &[u8], said: &Import) -> Result<Self> {
+        Import::check_size(file.len() as u64)?;
+        match &said.estimator {
+            Some(estimator) => weights::import(file, estimator, said),
+            None if layers::is_hdf5(file) => {
+                Err(Error::new("an HDF5 file has weights, and does not say of which layers; say them by an estimator"))
+            }
+            None => Self::import_onnx(file, said),
+        }
+    }
+
+    fn import_onnx(file: &[u8], said: &Import) -> Result<Self> {
         let foreign = Foreign::read(file)?;
         let features = features(&foreign, said)?;
         let output = foreign.output(said.output.as_deref())?;
@@ -130,6 +163,10 @@ fn label(foreign: &Foreign, said: &Import) -> Result<Label> {
             "it predicts classes, as `{name}`, and does not say which; say them, in the order of its numbers"
         )));
     }
+    Ok(label_of(classes, said))
+}
+
+fn label_of(classes: Vec<Class>, said: &Import) -> Label {
     let type_name = match classes.first() {
         None => "float64",
         Some(Class::Boolean(_)) => "boolean",
@@ -137,7 +174,7 @@ fn label(foreign: &Foreign, said: &Import) -> Result<Label> {
         Some(Class::Text(_)) => "utf8",
     };
     let column = said.label.clone().unwrap_or_else(|| "label".to_owned());
-    Ok(Label { column, type_name: type_name.to_owned(), classes, reward: None })
+    Label { column, type_name: type_name.to_owned(), classes, reward: None }
 }
 
 /// Classes that are said as texts, as those of a label of this type; where none is known, as whole numbers if all are such.

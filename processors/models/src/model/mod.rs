@@ -24,6 +24,7 @@ pub use signature::Signature;
 use crate::device::OpenDevice;
 use crate::encode::{self, Category, Encoders, Rows};
 use crate::estimator::{Estimator, Predict, Step};
+use crate::layers::{self, Layer, Layout};
 use crate::onnx;
 use crate::refused::Refused;
 use crate::tensors::Tensors;
@@ -215,6 +216,33 @@ impl Model {
             return Err(Error::new("the model has learned nothing yet"));
         }
         onnx::export(&self.signature, &self.encoders, &*self.estimator, properties)
+    }
+
+    /// The weights of the model as an HDF5 file, which Keras reads into a model of the same layers. `properties` are written into it: what is
+    /// known about the model.
+    ///
+    /// # Errors
+    /// If it is neither a network nor linear.
+    pub fn to_hdf5(&self, layout: Layout, properties: &[(String, String)]) -> Result<Vec<u8>> {
+        layers::write(&self.layers()?, layout, properties)
+    }
+
+    /// All layers that its numbers go through.
+    fn layers(&self) -> Result<Vec<Layer>> {
+        let own = self.estimator.layers(&self.signature.features)?;
+        Ok(self.encoders.layer().into_iter().chain(own).collect())
+    }
+
+    /// Takes the weights of its layers over.
+    fn take_layers(&mut self, layers: &[Layer]) -> Result<()> {
+        let own = match self.encoders.layer() {
+            Some(_) => {
+                self.encoders.take_layer(&layers[0])?;
+                &layers[1..]
+            }
+            None => layers,
+        };
+        self.estimator.take_layers(own)
     }
 
     fn tensors(&self) -> Result<Tensors> {

@@ -1,6 +1,7 @@
 //! Encoded rows in a graph: what estimators compute with.
 
 use super::{Graph, Value};
+use crate::layers::Layer;
 
 /// Encoded rows, as tensors.
 #[derive(Debug)]
@@ -44,6 +45,29 @@ pub(crate) struct WeightedSums {
 }
 
 impl WeightedSums {
+    /// The same as a dense layer: its kernel has a row for each number, and behind these one for each slot.
+    pub fn layer(&self) -> Layer {
+        let outputs = self.intercepts.len();
+        let mut kernel = self.by_number();
+        kernel.extend_from_slice(&self.slots);
+        Layer::dense(kernel.len() / outputs, outputs, kernel, self.intercepts.clone())
+    }
+
+    /// Sums over as many numbers and slots, by a dense layer.
+    pub fn like(&self, layer: &Layer) -> Self {
+        let (kernel, intercepts) = (layer.weights[0].f64s(), layer.weights[1].f64s());
+        let outputs = intercepts.len();
+        let (numbers, slots) = kernel.split_at(kernel.len() - self.slots.len());
+        let of_sum = |sum: usize| numbers.iter().skip(sum).step_by(outputs).copied().collect();
+        Self { weights: (0..outputs).map(of_sum).collect(), slots: slots.to_vec(), intercepts }
+    }
+
+    /// The weights of numbers, with those of one number together.
+    fn by_number(&self) -> Vec<f64> {
+        let length = self.weights.first().map_or(0, Vec::len);
+        (0..length).flat_map(|number| self.weights.iter().map(move |of| of[number])).collect()
+    }
+
     /// The sums: a column each.
     pub fn of(&self, row: &Encoded, graph: &mut Graph) -> Value {
         let count = self.intercepts.len();
@@ -53,10 +77,8 @@ impl WeightedSums {
             sum = graph.add("Add", &[&weights, &sum]);
         }
         if let Some(numbers) = &row.numbers {
-            let length = self.weights.first().map_or(0, Vec::len);
-            let by_number: Vec<f64> =
-                (0..length).flat_map(|number| self.weights.iter().map(move |of| of[number])).collect();
-            let weights = graph.doubles(&[length, count], &by_number);
+            let by_number = self.by_number();
+            let weights = graph.doubles(&[by_number.len() / count, count], &by_number);
             let product = graph.add("MatMul", &[numbers, &weights]);
             sum = graph.add("Add", &[&product, &sum]);
         }

@@ -7,9 +7,6 @@ use super::proto::{ElementType, GraphProto, Length, ModelProto, NodeProto, Tenso
 use super::wire;
 use crate::label::{Class, Label};
 
-/// The largest file that is read.
-const MOST_BYTES: usize = 1 << 30;
-
 /// The numbers of fields: the graph of a model, and nodes and outputs of a graph.
 const GRAPH: u64 = 7;
 const NODES: u64 = 1;
@@ -54,9 +51,6 @@ impl Foreign {
     /// # Errors
     /// If it is no ONNX file, or one whose inputs aren't one row each.
     pub fn read(bytes: &[u8]) -> Result<Self> {
-        if bytes.len() > MOST_BYTES {
-            return Err(Error::new(format!("the file has {} bytes; {MOST_BYTES} are read at most", bytes.len())));
-        }
         let file = ModelProto::decode(bytes).doing(|| "reading it as an ONNX file")?;
         let graph = file.graph.as_ref().ok_or_else(|| Error::new("it is no ONNX file: it has no graph"))?;
         let maps: Vec<&NodeProto> = graph.node.iter().filter(|node| is_map(node, graph)).collect();

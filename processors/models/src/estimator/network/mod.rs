@@ -19,6 +19,7 @@ mod plan;
 mod random;
 mod rows;
 mod settings;
+mod with_layers;
 
 use std::sync::Arc;
 
@@ -29,7 +30,9 @@ pub(super) use settings::NetworkSettings;
 use super::checks::weight_of;
 use super::{Estimator, Predict, Row, Shape};
 use crate::device::OpenDevice;
+use crate::encode::Feature;
 use crate::label::Class;
+use crate::layers::Layer;
 use crate::onnx::{Encoded, Graph, Value};
 use crate::simd;
 use crate::tensors::Tensors;
@@ -263,6 +266,15 @@ impl Estimator for Network {
 
     fn to_onnx(&self, graph: &mut Graph, row: &Encoded) -> Result<Value> {
         self.add_to(graph, row)
+    }
+
+    fn layers(&self, features: &[Feature]) -> Result<Vec<Layer>> {
+        self.layers_of(features)
+    }
+
+    fn take_layers(&mut self, layers: &[Layer]) -> Result<()> {
+        self.take(layers);
+        Ok(())
     }
 
     fn another(&self) -> Box<dyn Estimator> {

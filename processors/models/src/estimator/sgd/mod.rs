@@ -152,6 +152,17 @@ impl Sgd {
         self.rules.average_from.is_some_and(|from| from < self.next)
     }
 
+    /// The weighted sums that predict.
+    fn plain_sums(&self) -> WeightedSums {
+        let plain: Vec<_> = self.sums.iter().map(|weights| weights.plain(self.predicts_by_average())).collect();
+        let slots = plain.first().map_or(0, |(_, slots, _)| slots.len());
+        WeightedSums {
+            weights: plain.iter().map(|(numbers, ..)| numbers.clone()).collect(),
+            slots: (0..slots).flat_map(|slot| plain.iter().map(move |(_, slots, _)| slots[slot])).collect(),
+            intercepts: plain.iter().map(|(.., intercept)| *intercept).collect(),
+        }
+    }
+
     /// The weighted sum that predicts.
     #[inline(always)]
     fn sum(&self, weights: &Weights, row: Row<'_>) -> f64 {
@@ -222,26 +233,23 @@ impl ByRow for Sgd {
         each.for_each(|(index, weights)| weights.save(&format!("estimator.{index}"), tensors));
     }
 
+    fn weighted_sums(&self) -> Option<WeightedSums> {
+        Some(self.plain_sums())
+    }
+
     fn to_onnx(&self, graph: &mut Graph, row: &Encoded) -> Result<Value> {
-        let plain: Vec<_> = self.sums.iter().map(|weights| weights.plain(self.predicts_by_average())).collect();
-        let slots = plain.first().map_or(0, |(_, slots, _)| slots.len());
-        let sums = WeightedSums {
-            weights: plain.iter().map(|(numbers, ..)| numbers.clone()).collect(),
-            slots: (0..slots).flat_map(|slot| plain.iter().map(move |(_, slots, _)| slots[slot])).collect(),
-            intercepts: plain.iter().map(|(.., intercept)| *intercept).collect(),
-        };
-        let sums = sums.of(row, graph);
+        let sums = self.plain_sums().of(row, graph);
         if !self.rules.classifier || !self.rules.loss.has_probabilities() {
             return Ok(sums);
         }
         let probabilities = self.rules.loss.to_onnx(&sums, graph);
-        if plain.len() == 1 {
+        if self.sums.len() == 1 {
             return Ok(probabilities);
         }
         let total = graph.sum(&probabilities, 1, true);
         let shares = graph.add("Div", &[&probabilities, &total]);
         let none = graph.doubles(&[], &[0.0]);
-        let equal = graph.doubles(&[], &[1.0 / plain.len() as f64]);
+        let equal = graph.doubles(&[], &[1.0 / self.sums.len() as f64]);
         let is_any = graph.add("Greater", &[&total, &none]);
         Ok(graph.add("Where", &[&is_any, &shares, &equal]))
     }
