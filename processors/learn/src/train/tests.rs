@@ -159,7 +159,7 @@ fn calibrated_scores_are_as_probable_as_they_say() {
         assert!(header.ends_with("prediction:boolean probability:float64") && ece < 0.06, "{header}: {ece}");
     }
     let refused = problems(
-        "model = 'm'\nestimator = { type = 'linear_regression' }\nfeatures = ['amount']\nlabel = 'amount'\ncalibration = 'platt'",
+        "model = 'm'\nestimator = { type = 'linear_regression' }\nfeatures = ['fraud']\nlabel = 'amount'\ncalibration = 'platt'",
         &rows.schema(),
     );
     assert!(refused.iter().any(|problem| problem.message.contains("neither probabilities nor scores")), "{refused:?}");
