@@ -9,7 +9,7 @@ const BINS: usize = 15;
 /// By bin, what is known of the rows whose probabilities are in it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Reliability {
-    bins: [Bin; BINS],
+    bins: Box<[Bin; BINS]>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
