@@ -108,6 +108,8 @@ MODELS = [
     ("hoeffding_tree", TREE | {"leaf_prediction": "naive_bayes"}, BINARY + SEVERAL, {}),
     ("hoeffding_tree", TREE | {"leaf_prediction": "majority_class"}, BINARY + SEVERAL, {}),
     ("hoeffding_tree_regressor", TREE, NUMBERS, {}),
+    ("hoeffding_adaptive_tree", TREE | {"drift_delta": 0.3, "least_rows": 30}, BINARY + SEVERAL, {}),
+    ("hoeffding_adaptive_tree_regressor", TREE | {"drift_delta": 0.3, "least_rows": 30}, NUMBERS, {}),
     ("adaptive_random_forest", FOREST, BINARY + SEVERAL, {}),
     ("adaptive_random_forest_regressor", FOREST, NUMBERS, {}),
     ("leveraging_bagging", FOREST, ["bananas", "kinds"], {}),

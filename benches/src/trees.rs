@@ -35,6 +35,8 @@ pub fn run() -> Result<Vec<Measurement>> {
     let river = python::river_tree(&place::data("covtype7.parquet"), RIVER_ROWS)?;
     let river = place::number(&river, "/rows")? / place::number(&river, "/seconds")?;
     let of_elec2 = learn(&elec2, "label", None, &tree).map(|(metrics, _)| accuracy_of(&metrics))?;
+    let adaptive = json!({ "type": "hoeffding_adaptive_tree" });
+    let adaptive = learn(&elec2, "label", None, &adaptive).map(|(metrics, _)| accuracy_of(&metrics))?;
     let name = |what: &str| format!("trees: `hoeffding_tree`, {what}");
     let mut measurements = vec![
         Measurement::new(
@@ -45,6 +47,7 @@ pub fn run() -> Result<Vec<Measurement>> {
         ),
         Measurement::new(name("Covertype; beside River's"), "rows/s", speed, Goal::AtLeast(150_000.0)).beside(river),
         Measurement::new(name("Elec2"), "accuracy", of_elec2, Goal::Shown),
+        Measurement::new("trees: `hoeffding_adaptive_tree`, Elec2", "accuracy", adaptive, Goal::AtLeast(0.821)),
     ];
     measurements.extend(of_forests(&elec2)?);
     measurements.extend(of_numbers()?);

@@ -1,6 +1,7 @@
 //! The processor `join`: columns of a table for the rows of a stream.
 
 mod on;
+mod otherwise;
 mod streams;
 mod table;
 mod with_table;
@@ -8,6 +9,7 @@ mod with_table;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
+use indexmap::IndexMap;
 use millstream_core::{
     ByteSize, Duration, Kind, Order, PlanContext, PortPlan, PortTime, Problem, Problems, ProcessorPlan,
     ProcessorSettings, Result, Stream, Uses, require_column,
@@ -16,9 +18,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::on::{Keys, On};
-use self::streams::Streams;
+use self::streams::{Rules, Streams};
 use self::table::Side;
 use self::with_table::TableJoin;
+use crate::literal::Literal;
 
 /// Joins a stream with a table: another stream that ends, which is read to its end first and kept in memory. With
 /// `within`, it joins two streams whose rows meet if their event times are near, such as predictions with the true
@@ -45,6 +48,16 @@ pub struct JoinSettings {
     /// inputs need `event_time`. A pair leaves when the second of the two has come; a row without a match when none can
     /// come any more. Rows behind the watermark leave by the ports `late` and `late_with`.
     within: Option<Duration>,
+    /// With `within`: which rows of `with` a row meets: `all` (the default), or only the `first` that comes, so that it leaves once.
+    #[serde(default)]
+    matches: Matches,
+    /// With `within`: when pairs leave: at the `match` (the default), or at the `expiry` of the row of `from`, when none can come any more that it could
+    /// meet. What is learned at the match is learned early, but at first only from what came quickly; such as clicks, which come before it is known that there is none.
+    #[serde(default)]
+    leave: Leave,
+    /// With `within`: what stands in the added columns of a row without a match instead of null, such as `{ clicked = 0 }`.
+    #[serde(default)]
+    otherwise: IndexMap<String, Literal>,
     /// With `within`: how many rows of each side may be kept at a time; one more leaves by the port `failed`.
     #[serde(default = "max_rows")]
     #[schemars(range(min = 1))]
@@ -57,6 +70,24 @@ fn max_rows() -> usize {
 
 fn max_bytes() -> ByteSize {
     ByteSize(256 << 20)
+}
+
+/// Which rows of `with` a row meets.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum Matches {
+    #[default]
+    All,
+    First,
+}
+
+/// When pairs leave.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum Leave {
+    #[default]
+    Match,
+    Expiry,
 }
 
 /// Which rows leave.
@@ -96,6 +127,7 @@ impl ProcessorSettings for JoinSettings {
         let (Ok(keys), Ok(taken)) = (keys, taken) else {
             return Err(problems);
         };
+        self.check_pairing()?;
         let mut uses = vec![Uses::passing_on(self.on.names().map(|(left, _)| left)), self.side_uses()];
         if let Some(within) = self.within {
             let within = within.span().map_err(|problem| problem.at(["within"]))?;
@@ -133,6 +165,8 @@ impl JoinSettings {
         let [left, right] =
             [from, with].map(|stream| stream.require_event_time().map_err(|problem| problems.push(problem)));
         let (Ok(left), Ok(right)) = (left, right) else { return Err(problems) };
+        let otherwise = otherwise::values(&self.otherwise, &with.schema, &taken);
+        let otherwise = otherwise.map_err(|problem| problem.under("otherwise"))?;
         let schema = self.schema(&from.schema, &with.schema, &taken);
         let ports = vec![
             PortPlan::main(schema.clone()),
@@ -141,9 +175,32 @@ impl JoinSettings {
         ];
         let all = (0..from.schema.fields().len()).collect();
         let sides = [(keys.left, left, all), (keys.right, right, taken)];
-        let streams = Streams::new(self.kind, within, self.max_rows, schema, keys.types, sides);
+        let (kind, max_rows) = (self.kind, self.max_rows);
+        let (only_first, at_expiry) = (self.matches == Matches::First, self.leave == Leave::Expiry);
+        let rules = Rules { kind, within, max_rows, only_first, at_expiry, otherwise };
+        let streams = Streams::new(rules, schema, keys.types, sides);
         let streams = streams.map_err(|error| Problem::new(error.to_string()))?;
         Ok(ProcessorPlan { ports, uses, fails: true, build: Box::new(|| Ok(Box::new(streams))) })
+    }
+
+    /// Says which of the settings is for other joins.
+    fn check_pairing(&self) -> Result<(), Problem> {
+        let said = [
+            ("matches", self.matches != Matches::All, self.kind.adds_columns()),
+            ("leave", self.leave != Leave::Match, self.kind.adds_columns()),
+            ("otherwise", !self.otherwise.is_empty(), self.kind == JoinKind::Left),
+        ];
+        let odd = said.into_iter().find(|(_, is_said, fits)| *is_said && (self.within.is_none() || !fits));
+        let Some((name, ..)) = odd else { return Ok(()) };
+        let problem = if self.within.is_none() {
+            Problem::new(format!("`{name}` is for two streams that are joined `within` some time"))
+        } else if name == "otherwise" {
+            Problem::new("only a `left` join has rows without a match that get columns")
+        } else {
+            Problem::new("this kind of join makes no pairs")
+                .help(format!("leave out `{name}`, or join by `left` or `inner`"))
+        };
+        Err(problem.under(name))
     }
 
     /// The columns of `with` that are added.
@@ -191,7 +248,8 @@ impl JoinSettings {
     fn schema(&self, from: &Schema, with: &Schema, taken: &[usize]) -> SchemaRef {
         let added = taken.iter().map(|&column| {
             let field = with.field(column);
-            Arc::new(field.clone().with_nullable(field.is_nullable() || self.kind == JoinKind::Left))
+            let has_null = self.kind == JoinKind::Left && !self.otherwise.contains_key(field.name());
+            Arc::new(field.clone().with_nullable(field.is_nullable() || has_null))
         });
         let fields = from.fields().iter().cloned().chain(added).collect::<Vec<_>>();
         Arc::new(Schema::new_with_metadata(fields, from.metadata().clone()))

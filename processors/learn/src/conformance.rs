@@ -61,6 +61,11 @@ const SAMPLES: &[Sample] = &[
         settings: "model = 'm'\nestimator = { type = 'rbf_sampler', n_components = 10, estimator = { type = 'logistic_regression' } }\n\
                    features = ['n', 'k']\nlabel = 'y'\nweight = 'w'\nmissing = 'mean'",
     },
+    Sample {
+        node: "train",
+        settings: "model = 'm'\nestimator = { type = 'hoeffding_adaptive_tree' }\nfeatures = ['n', 'k']\nlabel = 'y'\n\
+                   calibration = { type = 'isotonic', window = 20, every = 5 }\npublish = { rows = 30 }",
+    },
     Sample { node: "predict", settings: "model = 'm'" },
     Sample { node: "predict", settings: "model = 'm'\nbefore_first = 'hold'\nmodel_version = true" },
     Sample { node: "predict", settings: "model = 'm'\nbefore_first = 'fail'\nthreshold = 0.2" },

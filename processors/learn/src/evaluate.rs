@@ -22,10 +22,11 @@ use numbers::Numbers;
 /// Compares predictions with labels, and passes the rows on as they are.
 ///
 /// Where the predictions are fractional numbers the metrics are those of regression (`mae`, `rmse`, `r2`), else those of
-/// classes (`accuracy`, `balanced_accuracy`, `precision`, `recall`, `f1`, `kappa`, `log_loss`, `auc`, `pr_auc`, `brier`), and
-/// up to 100 classes the confusion matrix. `log_loss`, `auc`, `pr_auc` and `brier` need probabilities: of two classes the column `probability`, of more the column `probabilities`, as `train` and `predict`
+/// classes (`accuracy`, `balanced_accuracy`, `precision`, `recall`, `f1`, `kappa`, `log_loss`, `auc`, `pr_auc`, `brier`, `ece`), and
+/// up to 100 classes the confusion matrix. `log_loss`, `auc`, `pr_auc`, `brier` and `ece` need probabilities: of two classes the column `probability`, of more the column `probabilities`, as `train` and `predict`
 /// make them. `auc` and `pr_auc` are computed from counts of rows with about the same probability, a five-hundredth apart, and so
-/// mostly right to three digits. Rows without label or prediction are passed on and not counted; those whose label or prediction is no class,
+/// mostly right to three digits. `ece`, the expected calibration error, is how far probabilities are from how often they come true, over 15 bins of the same
+/// width: of the positive of two classes, else of the likeliest class. Rows without label or prediction are passed on and not counted; those whose label or prediction is no class,
 /// no finite number or no probability leave by the port `failed`. The metrics are of all rows, and of the last 1000
 /// (`recent`).
 #[derive(Debug, Deserialize, JsonSchema)]

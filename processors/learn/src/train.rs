@@ -19,7 +19,9 @@ use millstream_core::{
 use millstream_models::device::{self, DeviceSettings, OpenDevice};
 use millstream_models::drift::DetectorSettings;
 use millstream_models::registry::{ModelCard, ModelRegistry, check_model_name};
-use millstream_models::{Class, EstimatorSettings, Features, LabelColumns, Missing, ScoredModel, Signature, sha256};
+use millstream_models::{
+    CalibrationSettings, Class, EstimatorSettings, Features, LabelColumns, Missing, ScoredModel, Signature, sha256,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +79,11 @@ pub struct TrainSettings {
     /// one finds more of the positive rows, and takes more of the others for them (`recall` and `precision`). Another one in a flow that is resumed counts for
     /// predictions and metrics from then on.
     threshold: Option<f64>,
+    /// Makes probabilities as frequent as they say, and of scores probabilities, whatever the estimator: `"platt"`, `"isotonic"`, or a table such as `{ type =
+    /// "isotonic", window = 5000 }`. That is learned from the last rows, each as it was predicted before it was learned. Of more than two classes each is
+    /// calibrated against the others, and they are brought to a sum of 1. Until there is a row of each kind, nothing is changed but that scores go through a sigmoid. The metric
+    /// `ece`, the expected calibration error, says how far probabilities are from what comes true.
+    calibration: Option<CalibrationSettings>,
     /// Learns only from rows for which this holds: `column`, `NOT column`, `column = 'text'` or `column = 1`. The
     /// others are predicted, and their metrics are reported apart, under `held_out`.
     learn_when: Option<String>,
@@ -216,7 +223,7 @@ impl TrainSettings {
             weight: self.weight.as_deref(),
         };
         let signature = Signature::plan(schema, &self.estimator, &self.features, label, classes, self.missing)?;
-        Ok(signature.with_threshold(self.threshold)?)
+        Ok(signature.with_calibration(self.calibration)?.with_threshold(self.threshold)?)
     }
 
     fn condition(&self, schema: &SchemaRef) -> Result<Option<Condition>, Problem> {

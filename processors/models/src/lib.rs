@@ -39,6 +39,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod calibration;
 mod decision;
 pub mod device;
 pub mod drift;
@@ -60,6 +61,7 @@ mod tensors;
 mod threads;
 mod vector;
 
+pub use calibration::{CalibrationMethod, CalibrationSettings};
 pub use decision::Decision;
 pub use encode::{Encoder, Feature, Missing};
 pub use estimator::{Certainty, EstimatorKind, EstimatorSettings, Gives, Labels, PredictedColumn, Takes, estimators};

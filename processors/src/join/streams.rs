@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::{cast, filter_record_batch, interleave, not};
 use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
 use arrow::row::{RowConverter, Rows, SortField};
@@ -27,11 +27,23 @@ const LATE_WITH_PORT: usize = 2;
 /// What the sides are called in the state.
 const SIDES: [&str; 2] = ["from", "with"];
 
+/// Which rows meet and leave, and when.
+pub struct Rules {
+    pub kind: JoinKind,
+    pub within: i64,
+    /// How many rows of each side are kept at most.
+    pub max_rows: usize,
+    /// Whether a row of the left side meets the first of the right only.
+    pub only_first: bool,
+    /// Whether rows leave when none can come any more that they could meet, instead of at once.
+    pub at_expiry: bool,
+    /// By column that is added, what stands there in rows without a match: one value each.
+    pub otherwise: Vec<ArrayRef>,
+}
+
 /// A join of two streams.
 pub struct Streams {
-    kind: JoinKind,
-    within: i64,
-    max_rows: usize,
+    rules: Rules,
     schema: SchemaRef,
     converter: Arc<RowConverter>,
     types: Vec<DataType>,
@@ -73,23 +85,14 @@ struct Pairs {
 pub type PlannedSide = (Vec<usize>, usize, Vec<usize>);
 
 impl Streams {
-    pub fn new(
-        kind: JoinKind,
-        within: i64,
-        max_rows: usize,
-        schema: SchemaRef,
-        types: Vec<DataType>,
-        sides: [PlannedSide; 2],
-    ) -> Result<Self> {
+    pub fn new(rules: Rules, schema: SchemaRef, types: Vec<DataType>, sides: [PlannedSide; 2]) -> Result<Self> {
         let converter = RowConverter::new(types.iter().cloned().map(SortField::new).collect())?;
         let [left, right] = sides;
         let side = |name, (keys, time, taken)| Side::new(name, keys, time, taken);
         let sides = [side(SIDES[0], left), side(SIDES[1], right)];
         let (converter, watermark) = (Arc::new(converter), EventTime::MIN);
         Ok(Self {
-            kind,
-            within,
-            max_rows,
+            rules,
             schema,
             converter,
             types,
@@ -145,18 +148,18 @@ impl Streams {
         let time = batch.rows.column(self.sides[port].time).as_primitive::<TimestampMicrosecondType>().value(*row);
         // Null meets nothing, but a row with it may still leave as one without a match.
         let can_meet = !rest.has_null.value(*row);
-        if !can_meet && (port == 1 || matches!(self.kind, JoinKind::Inner | JoinKind::Semi)) {
+        if !can_meet && (port == 1 || matches!(self.rules.kind, JoinKind::Inner | JoinKind::Semi)) {
             return Ok(());
         }
-        if self.sides[port].rows >= self.max_rows {
-            let why = format!("{} rows of this side are kept already (`max_rows`)", self.max_rows);
+        if self.sides[port].rows >= self.rules.max_rows {
+            let why = format!("{} rows of this side are kept already (`max_rows`)", self.rules.max_rows);
             return out.fail_row(batch, *row, why);
         }
         let Some(this) = self.sides[port].row(place) else { return Ok(()) };
         let key = rest.keys.row(*row);
-        let matched = can_meet && self.meet(port, key.data(), time, this);
-        // One that has a match is done with where it matters only whether there is one.
-        if port == 1 || !matched || self.kind.adds_columns() {
+        let matched = can_meet && !self.rules.at_expiry && self.meet(port, key.data(), time, this);
+        // One that has a match is done with where it matters only whether there is one, or which is the first.
+        if port == 1 || !matched || self.rules.kind.adds_columns() && !self.rules.only_first {
             let key: &[u8] = if can_meet { key.data() } else { NO_KEY };
             let slot = self.sides[port].keep(key, time, place, matched);
             self.sides[port].chunks.changed(slot);
@@ -167,18 +170,26 @@ impl Streams {
     /// Lets a row meet those of the other side. Whether it met any.
     fn meet(&mut self, port: usize, key: &[u8], time: EventTime, row: Row) -> bool {
         let other = &self.sides[1 - port];
-        let near = other.near(key, time, self.within);
+        let near = other.near(key, time, self.rules.within);
         if near.is_empty() {
             return false;
         }
-        match (self.kind, port) {
+        match (self.rules.kind, port) {
+            (JoinKind::Left | JoinKind::Inner, 0) if self.rules.only_first => {
+                let first = other.first_near(key, near);
+                self.pairs.push(row, first);
+            }
+            (JoinKind::Left | JoinKind::Inner, _) if self.rules.only_first => {
+                let met = self.sides[0].take(key, near);
+                met.into_iter().for_each(|left| self.pairs.push(left, Some(row.clone())));
+            }
             (JoinKind::Left | JoinKind::Inner, _) => self.meet_each(port, key, near, &row),
             (JoinKind::Semi, 0) => self.pairs.push(row, None),
             (JoinKind::Anti, 0) => {}
             (JoinKind::Semi | JoinKind::Anti, _) => {
                 self.look_at(near.len());
                 let met = self.sides[0].take(key, near);
-                if self.kind == JoinKind::Semi {
+                if self.rules.kind == JoinKind::Semi {
                     met.into_iter().for_each(|row| self.pairs.push(row, None));
                 }
             }
@@ -189,7 +200,7 @@ impl Streams {
     /// Makes a pair of a row and each of those that are near, in the order in which these came.
     fn meet_each(&mut self, port: usize, key: &[u8], near: Range<usize>, row: &Row) {
         self.look_at(near.len());
-        if port == 1 && self.kind == JoinKind::Left {
+        if port == 1 && self.rules.kind == JoinKind::Left {
             // The others leave with a match, or not at all.
             self.sides[0].note_matched(key, near.clone());
         }
@@ -227,10 +238,9 @@ impl Streams {
         let (left, right) = self.pairs.next();
         let (Some(origin), false) = (&self.origin, left.is_empty()) else { return Ok(()) };
         let mut columns = gather(&left.iter().map(Some).collect::<Vec<_>>(), self.sides[0].taken.len(), None)?;
-        let types = &self.schema.fields()[columns.len()..];
-        let nulls: Vec<ArrayRef> = types.iter().map(|field| new_null_array(field.data_type(), 1)).collect();
+        let otherwise = &self.rules.otherwise[..];
         let right: Vec<_> = right.iter().map(Option::as_ref).collect();
-        columns.extend(gather(&right, nulls.len(), Some(&nulls))?);
+        columns.extend(gather(&right, otherwise.len(), Some(otherwise))?);
         let rows = RecordBatch::try_new(self.schema.clone(), columns)?;
         out.push(MAIN_PORT, Batch::new(rows, origin.clone()));
         self.pairs.drop_sent();
@@ -264,16 +274,16 @@ impl Pairs {
     }
 }
 
-/// Puts columns together from rows of several batches; `nulls` stand where there is no row.
-fn gather(rows: &[Option<&Row>], count: usize, nulls: Option<&[ArrayRef]>) -> Result<Vec<ArrayRef>> {
+/// Puts columns together from rows of several batches; `otherwise` stands where there is no row.
+fn gather(rows: &[Option<&Row>], count: usize, otherwise: Option<&[ArrayRef]>) -> Result<Vec<ArrayRef>> {
     let mut columns = Vec::with_capacity(count);
     for column in 0..count {
         let mut sources: Vec<&dyn Array> = Vec::new();
         let mut places = Vec::with_capacity(rows.len());
         for row in rows {
-            let (source, place) = match (row, nulls) {
+            let (source, place) = match (row, otherwise) {
                 (Some((columns, place)), _) => (columns[column].as_ref(), *place),
-                (None, Some(nulls)) => (nulls[column].as_ref(), 0),
+                (None, Some(otherwise)) => (otherwise[column].as_ref(), 0),
                 (None, None) => continue,
             };
             // Rows of one batch mostly follow each other.
@@ -311,7 +321,7 @@ impl Processor for Streams {
         self.watermark = at;
         self.forget(at, out)?;
         // A row may leave when the last one has come that it could meet.
-        Ok(at.saturating_sub(self.within))
+        Ok(at.saturating_sub(self.rules.within))
     }
 
     fn finish(&mut self, out: &mut Collector) -> Result<()> {
@@ -338,13 +348,21 @@ const NO_KEY: &[u8] = b"";
 
 impl Streams {
     fn forget(&mut self, watermark: EventTime, out: &mut Collector) -> Result<()> {
-        let leaves = matches!(self.kind, JoinKind::Left | JoinKind::Anti);
-        self.sides[0].forget(watermark, self.within, |row| {
-            if leaves {
-                self.pairs.push(row, None);
+        let Rules { kind, within, only_first, at_expiry, .. } = self.rules;
+        let leaves = matches!(kind, JoinKind::Left | JoinKind::Anti);
+        let ([from, with], pairs) = (&mut self.sides, &mut self.pairs);
+        from.forget(watermark, within, |key, time, row| {
+            let near = if at_expiry { with.near(key, time, within) } else { 0..0 };
+            match near.is_empty() {
+                true if leaves => pairs.push(row, None),
+                true => {}
+                false if only_first => pairs.push(row, with.first_near(key, near)),
+                false => with.rows_near(key, near).into_iter().for_each(|other| pairs.push(row.clone(), Some(other))),
             }
         });
-        self.sides[1].forget(watermark, self.within, |_| {});
+        // A row that leaves at its expiry may meet one whose time is as far before its own.
+        let kept = if at_expiry { within.saturating_mul(2) } else { within };
+        with.forget(watermark, kept, |_, _, _| {});
         self.push(out)
     }
 }

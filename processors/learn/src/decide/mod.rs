@@ -22,7 +22,7 @@ use policy::{Policy, draw};
 /// Put it behind a node that adds the column `scores`, such as `predict` of a `lin_ucb`; any column of that kind will do: a struct with a number for
 /// each action. The new columns are `decision` (the number of the row, from 1), `chosen` (the action), `propensity` (how
 /// probable it was), and `propensities` (how probable each action was). Keep them, until the reward is there: `join` with `within` puts rewards that come
-/// later to their decisions, and what was chosen by chance with a known probability says what other policies would have been worth
+/// later to their decisions, once each with `matches = "first"`, at once or at their expiry by `leave`, and says by `otherwise` what there is without one; and what was chosen by chance with a known probability says what other policies would have been worth
 /// (the node `evaluate_policy`).
 ///
 /// A policy that always chooses the best action never finds out that another one has become better: explore as much as that may cost. An action

@@ -141,6 +141,33 @@ fn a_threshold_decides_and_goes_with_the_model() {
     assert_eq!(number, "a threshold is for two classes, which the label `amount` does not have");
 }
 
+/// One payment in ten is a fraud, whatever the amount.
+#[test]
+fn calibrated_scores_are_as_probable_as_they_say() {
+    let row = |row: usize| format!("\n {} {}", row * 37 % 100, row * 7 % 10 == 3);
+    let rows = table(&format!("amount:float64 fraud:boolean{}", (0..2000).map(row).collect::<String>()));
+    let train = |more: &str| {
+        let settings = "model = 'm'\nestimator = { type = 'sgd_classifier' }\nfeatures = ['amount']\nlabel = 'fraud'";
+        let driven = drive(&parse::<TrainSettings>(&format!("{settings}\n{more}")), &[("from", rows.clone())], 7);
+        let main = driven.text("main");
+        (main.lines().next().unwrap().to_owned(), model_report(driven.report).recent.get("ece").unwrap())
+    };
+    let (header, ece) = train("");
+    assert!(header.ends_with("prediction:boolean score:float64") && ece.is_nan(), "{header}");
+    for method in ["calibration = 'platt'", "calibration = { type = 'isotonic', window = 1000, every = 100 }"] {
+        let (header, ece) = train(method);
+        assert!(header.ends_with("prediction:boolean probability:float64") && ece < 0.06, "{header}: {ece}");
+    }
+    let refused = problems(
+        "model = 'm'\nestimator = { type = 'linear_regression' }\nfeatures = ['fraud']\nlabel = 'amount'\ncalibration = 'platt'",
+        &rows.schema(),
+    );
+    assert!(refused.iter().any(|problem| problem.message.contains("neither probabilities nor scores")), "{refused:?}");
+    let window =
+        problems(&format!("{FRAUD}calibration = {{ type = 'platt', window = 1 }}"), &payments().schema()).remove(0);
+    assert_eq!((window.message.as_str(), window.at.len()), ("`window` is 1, and should be from 10 to 1000000", 2));
+}
+
 #[test]
 fn held_out_rows_are_reported_apart() {
     let report = model_report(train("learn_when = \"part = 'train'\"", 100).report);

@@ -62,6 +62,10 @@ impl Check for Settings {
     }
 }
 
+/// How many bytes one takes that remembers four billion numbers: by level, its buckets and the list of them, for which twice the room is kept.
+pub(crate) const MOST_BYTES: usize =
+    32 * ((MOST_OF_A_LEVEL + 1) * size_of::<Bucket>() + 2 * size_of::<VecDeque<Bucket>>());
+
 /// Some numbers that follow each other: their sum, and the sum of the squares of their distances from their mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Bucket {
@@ -190,6 +194,11 @@ impl Detector {
     /// The mean of the numbers that it remembers; 0 if there are none.
     pub(crate) fn mean(&self) -> f64 {
         if self.width == 0 { 0.0 } else { self.whole().mean() }
+    }
+
+    /// How many numbers it remembers.
+    pub(crate) fn width(&self) -> u64 {
+        self.width
     }
 
     /// What it remembers, as numbers: how many there were and are, and by level how many buckets there are, and what is in each.

@@ -121,6 +121,7 @@ impl AdaptiveRandomForest {
             delta: self.delta,
             tie: self.tau,
             max_bytes: self.max_memory.0 / (2 * self.n_models as usize),
+            beside_node: 0,
         }
     }
 

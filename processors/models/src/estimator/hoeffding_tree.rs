@@ -99,11 +99,17 @@ fn max_memory() -> ByteSize {
 pub(super) const LARGEST: f64 = 1e100;
 
 impl HoeffdingTree {
-    fn growth(&self) -> Growth {
-        Growth { grace: self.grace_period.into(), delta: self.delta, tie: self.tau, max_bytes: self.max_memory.0 }
+    pub fn growth(&self) -> Growth {
+        Growth {
+            grace: self.grace_period.into(),
+            delta: self.delta,
+            tie: self.tau,
+            max_bytes: self.max_memory.0,
+            beside_node: 0,
+        }
     }
 
-    fn rules(&self) -> ClassRules {
+    pub fn rules(&self) -> ClassRules {
         let leaves = self.leaf_prediction.into();
         ClassRules { most_share: self.max_share_to_split, points: self.split_points, leaves }
     }

@@ -104,11 +104,17 @@ fn max_memory() -> ByteSize {
 }
 
 impl HoeffdingTreeRegressor {
-    fn growth(&self) -> Growth {
-        Growth { grace: self.grace_period.into(), delta: self.delta, tie: self.tau, max_bytes: self.max_memory.0 }
+    pub fn growth(&self) -> Growth {
+        Growth {
+            grace: self.grace_period.into(),
+            delta: self.delta,
+            tie: self.tau,
+            max_bytes: self.max_memory.0,
+            beside_node: 0,
+        }
     }
 
-    fn rules(&self) -> AmountRules {
+    pub fn rules(&self) -> AmountRules {
         let Self { bins, learning_rate, model_selector_decay, .. } = *self;
         AmountRules { bins, leaves: self.leaf_prediction.into(), rate: learning_rate, decay: model_selector_decay }
     }

@@ -1,8 +1,10 @@
 //! Clusters: k-means that goes on with every row.
 //!
-//! It is the online k-means of MacQueen (1967), which is that of Sculley, "Web-scale k-means clustering" (2010), with
-//! batches of one row: the nearest centre moves towards the row by one by how many rows it has had. The first centres
+//! It is the mini-batch k-means of Sculley, "Web-scale k-means clustering" (2010), which with batches of one row is the online
+//! k-means of MacQueen (1967): the nearest centre moves towards the row by one by how many rows it has had. The first centres
 //! are the first rows that differ, so that nothing is drawn by chance.
+
+mod batch;
 
 use millstream_core::{Error, Problem, Result};
 use schemars::JsonSchema;
@@ -14,6 +16,7 @@ use crate::label::Class;
 use crate::onnx::{Attribute, ElementType, Encoded, Graph, Value};
 use crate::tensors::Tensors;
 use crate::vector::squared_distance;
+use batch::Batch;
 
 /// Clusters, without a label: every row belongs to the nearest of `clusters` centres, which then moves towards it, less and
 /// less with every row that it has had (Sculley, "Web-scale k-means clustering", 2010). The first rows that differ are the first centres. Adds the columns
@@ -31,7 +34,18 @@ pub(super) struct KMeans {
     #[serde(default = "default_decay")]
     #[schemars(range(min = 0, max = 1))]
     decay: f64,
+    /// The centres are moved after so many rows, by all of them, as `partial_fit` of scikit-learn's `MiniBatchKMeans` does; those in between are compared
+    /// with the centres as they were. With 1 each row moves its own at once.
+    #[serde(default = "default_batch_rows")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    batch_rows: u32,
 }
+
+fn default_batch_rows() -> u32 {
+    1
+}
+
+const MOST_BATCH_ROWS: u32 = 1_000_000;
 
 fn default_decay() -> f64 {
     1.0
@@ -77,6 +91,10 @@ impl Settings for KMeans {
             let problem = format!("`decay` is {}, and should be from 0 to 1, such as 0.999", self.decay);
             return Err(Problem::new(problem).under("decay"));
         }
+        if !(1..=MOST_BATCH_ROWS).contains(&self.batch_rows) {
+            let problem = format!("`batch_rows` is {}, and should be from 1 to {MOST_BATCH_ROWS}", self.batch_rows);
+            return Err(Problem::new(problem).under("batch_rows"));
+        }
         Ok(())
     }
 
@@ -105,6 +123,7 @@ struct Clusters {
     slots: Vec<f64>,
     /// By centre, the sum of the squares of its slots.
     squares: Vec<f64>,
+    batch: Batch,
 }
 
 impl Clusters {
@@ -118,6 +137,7 @@ impl Clusters {
             numbers: vec![0.0; count * shape.width],
             slots: vec![0.0; count * shape.slots],
             squares: vec![0.0; count],
+            batch: Batch::new(settings.batch_rows, count, shape),
         }
     }
 
@@ -171,14 +191,36 @@ impl Clusters {
     /// Learns a row that counts so much.
     #[inline(always)]
     fn learn_weighted(&mut self, row: Row<'_>, weight: f64) {
-        let centre = match self.nearest(row) {
-            Some((centre, square)) if square == 0.0 || self.made == self.weights.len() => centre,
+        let (centre, is_new) = match self.nearest(row) {
+            Some((centre, square)) if square == 0.0 || self.made == self.weights.len() => (centre, false),
             _ => {
                 self.made += 1;
-                self.made - 1
+                (self.made - 1, true)
             }
         };
-        self.pull(centre, row, weight);
+        if is_new || self.batch.size == 1 {
+            self.pull(centre, row, weight);
+        } else if self.batch.add(centre, self.shape, row, weight, self.decay) {
+            self.apply_batch();
+        }
+    }
+
+    /// Moves each centre to the mean of its rows before and those of the batch.
+    #[inline(never)]
+    fn apply_batch(&mut self) {
+        let Shape { width, slots, .. } = self.shape;
+        for centre in (0..self.made).filter(|centre| self.batch.weights[*centre] > 0.0) {
+            let before = self.weights[centre] * self.batch.left[centre];
+            let weight = before + self.batch.weights[centre];
+            let mean = |(own, sum): (&mut f64, &f64)| *own = (*own * before + sum) / weight;
+            let of_numbers = centre * width..(centre + 1) * width;
+            self.numbers[of_numbers.clone()].iter_mut().zip(&self.batch.numbers[of_numbers]).for_each(mean);
+            let of_slots = centre * slots..(centre + 1) * slots;
+            self.slots[of_slots.clone()].iter_mut().zip(&self.batch.slots[of_slots]).for_each(mean);
+            self.weights[centre] = weight;
+            self.squares[centre] = sum_of_squares(self.slots_of(centre));
+        }
+        self.batch.clear();
     }
 }
 
@@ -224,6 +266,7 @@ impl ByRow for Clusters {
         tensors.put_f64("estimator.weights", &[count], &self.weights);
         tensors.put_f64("estimator.numbers", &[count, numbers], &centres);
         tensors.put_f64("estimator.slots", &[count, slots], &self.slots);
+        self.batch.save(self.shape, tensors);
     }
 
     fn to_onnx(&self, graph: &mut Graph, row: &Encoded) -> Result<Value> {
@@ -270,7 +313,7 @@ impl ByRow for Clusters {
         }
         self.slots = tensors.f64s("estimator.slots", &[count, slots])?;
         self.squares = (0..count).map(|centre| sum_of_squares(self.slots_of(centre))).collect();
-        Ok(())
+        self.batch.load(self.shape, tensors)
     }
 }
 

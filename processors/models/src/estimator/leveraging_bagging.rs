@@ -105,6 +105,7 @@ impl LeveragingBagging {
             delta: self.delta,
             tie: self.tau,
             max_bytes: self.max_memory.0 / self.n_models as usize,
+            beside_node: 0,
         }
     }
 

@@ -8,9 +8,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     EstimatorSettings, Kind, adaptive_random_forest, adaptive_random_forest_regressor, dbstream, ensemble, foreign,
-    ftrl, half_space_trees, hoeffding_tree, hoeffding_tree_regressor, k_means, k_neighbors, leveraging_bagging,
-    lin_thompson, lin_ucb, linear_regression, logistic_regression, mahalanobis, network, quantum_k_means, rbf_sampler,
-    sgd, softmax_regression, svm, z_score,
+    ftrl, half_space_trees, hoeffding_adaptive_tree, hoeffding_adaptive_tree_regressor, hoeffding_tree,
+    hoeffding_tree_regressor, k_means, k_neighbors, leveraging_bagging, lin_thompson, lin_ucb, linear_regression,
+    logistic_regression, mahalanobis, network, nystroem, quantum_k_means, rbf_sampler, sgd, softmax_regression, svm,
+    z_score,
 };
 
 static ESTIMATORS: &[EstimatorKind] = &[
@@ -21,8 +22,11 @@ static ESTIMATORS: &[EstimatorKind] = &[
     EstimatorKind::of::<sgd::SgdRegressor>(),
     EstimatorKind::of::<ftrl::Ftrl>(),
     EstimatorKind::of::<rbf_sampler::RbfSampler>(),
+    EstimatorKind::of::<nystroem::Nystroem>(),
     EstimatorKind::of::<hoeffding_tree::HoeffdingTree>(),
     EstimatorKind::of::<hoeffding_tree_regressor::HoeffdingTreeRegressor>(),
+    EstimatorKind::of::<hoeffding_adaptive_tree::HoeffdingAdaptiveTree>(),
+    EstimatorKind::of::<hoeffding_adaptive_tree_regressor::HoeffdingAdaptiveTreeRegressor>(),
     EstimatorKind::of::<adaptive_random_forest::AdaptiveRandomForest>(),
     EstimatorKind::of::<adaptive_random_forest_regressor::AdaptiveRandomForestRegressor>(),
     EstimatorKind::of::<leveraging_bagging::LeveragingBagging>(),
@@ -52,6 +56,18 @@ pub fn estimators() -> &'static [EstimatorKind] {
     ESTIMATORS
 }
 
+/// Settings of one type. Where a part of them is another's, serde lets pass what neither knows.
+fn parse<T: Kind>(table: Value) -> Result<EstimatorSettings, Problem> {
+    let names: Vec<_> = table.as_object().into_iter().flat_map(Map::keys).cloned().collect();
+    let settings = parse_settings::<T>(table)?;
+    let schema = SchemaGenerator::default().into_root_schema_for::<T>();
+    let known = schema.get("properties").and_then(Value::as_object);
+    match names.iter().find(|name| known.is_none_or(|known| !known.contains_key(*name))) {
+        Some(name) => Err(Problem::new(format!("unknown field `{name}`")).at([name.as_str()])),
+        None => Ok(EstimatorSettings::new(settings)),
+    }
+}
+
 /// A type of estimator.
 #[derive(Debug)]
 pub struct EstimatorKind {
@@ -67,13 +83,7 @@ pub struct EstimatorKind {
 
 impl EstimatorKind {
     const fn of<T: Kind>() -> Self {
-        Self {
-            name: T::NAME,
-            example: T::EXAMPLE,
-            exports: T::EXPORTS,
-            schema: T::json_schema,
-            parse: |table| parse_settings::<T>(table).map(EstimatorSettings::new),
-        }
+        Self { name: T::NAME, example: T::EXAMPLE, exports: T::EXPORTS, schema: T::json_schema, parse: parse::<T> }
     }
 
     pub(super) fn find(name: &str) -> Result<&'static Self, Problem> {

@@ -5,6 +5,7 @@
 
 mod adaptive_random_forest;
 mod adaptive_random_forest_regressor;
+mod adaptive_tree;
 mod arms;
 mod batch;
 mod by_row;
@@ -17,6 +18,8 @@ mod forest;
 mod ftrl;
 mod gives;
 mod half_space_trees;
+mod hoeffding_adaptive_tree;
+mod hoeffding_adaptive_tree_regressor;
 mod hoeffding_tree;
 mod hoeffding_tree_regressor;
 mod k_means;
@@ -30,7 +33,9 @@ mod linear_regression;
 mod list;
 mod logistic_regression;
 mod mahalanobis;
+mod mapped;
 mod network;
+mod nystroem;
 mod quantum;
 mod quantum_k_means;
 mod random;

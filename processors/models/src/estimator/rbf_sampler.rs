@@ -4,20 +4,17 @@
 //! `sqrt(2 / D) cos(w x + b)`, with `w` drawn from a normal distribution of the variance `2 gamma` and `b` from 0 to `2 π`. The product of two such
 //! rows is about `exp(-gamma |x - y|²)`.
 
-use arrow::array::Float64Array;
 use millstream_core::{Problem, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::checks::{check_from_to, check_positive};
+use super::mapped::{AT_ONCE, Map, Mapped, components};
 use super::random::Random;
 use super::settings::an_estimator;
-use super::{Estimator, EstimatorSettings, Gives, Kind, Labels, Predict, Settings, Shape, Step};
-use crate::device::OpenDevice;
-use crate::encode::{Encoder, Encoders, Feature, Missing, Rows, Scratch, TILE_ROWS, Tile};
+use super::{Estimator, EstimatorSettings, Gives, Kind, Labels, Settings, Shape};
+use crate::encode::{Feature, Scratch};
 use crate::label::Class;
-use crate::simd::{self, Work};
-use crate::tensors::Tensors;
 use crate::vector::cos;
 
 /// What another estimator predicts, which learns from random Fourier features instead of the features themselves (Rahimi & Recht 2007; scikit-learn's and
@@ -62,15 +59,6 @@ impl Kind for RbfSampler {
     const EXAMPLE: &'static str = "estimator = { type = \"softmax_regression\", learning_rate = 1 }\nn_components = 50";
 }
 
-impl RbfSampler {
-    /// What the other estimator learns from.
-    fn components(&self) -> Vec<Feature> {
-        let feature =
-            |number: u32| Feature { name: format!("{number}"), type_name: "float64".to_owned(), encoder: Encoder::Raw };
-        (0..self.n_components).map(feature).collect()
-    }
-}
-
 impl Settings for RbfSampler {
     fn labels(&self) -> Labels {
         self.estimator.labels()
@@ -98,7 +86,7 @@ impl Settings for RbfSampler {
     }
 
     fn check_features(&self, _features: &[Feature]) -> Result<(), Problem> {
-        let fits = self.estimator.settings().check_features(&self.components());
+        let fits = self.estimator.settings().check_features(&components(self.n_components));
         fits.map_err(|problem| problem.under("estimator"))
     }
 
@@ -109,7 +97,7 @@ impl Settings for RbfSampler {
     fn most_numbers(&self, features: &[Feature], classes: &[Class]) -> u64 {
         let Shape { numbers, slots, .. } = Shape::new(features, classes);
         let drawn = (numbers as u64 + slots as u64 + 1).saturating_mul(self.n_components.into());
-        drawn.max(self.estimator.settings().most_numbers(&self.components(), classes))
+        drawn.max(self.estimator.settings().most_numbers(&components(self.n_components), classes))
     }
 
     fn can_diverge(&self) -> bool {
@@ -121,18 +109,11 @@ impl Settings for RbfSampler {
     }
 
     fn build(&self, features: &[Feature], classes: &[Class]) -> Box<dyn Estimator> {
-        let components = self.components();
         let gamma = self.gamma.unwrap_or(1.0 / features.len().max(1) as f64);
-        Box::new(Sampled {
-            waves: Waves::draw(gamma, self.n_components as usize, self.seed, Shape::new(features, classes)),
-            encoders: Encoders::new(&components, Missing::Fail),
-            estimator: self.estimator.settings().build(&components, classes),
-        })
+        let waves = Waves::draw(gamma, self.n_components as usize, self.seed, Shape::new(features, classes));
+        Box::new(Mapped::new(waves, &components(self.n_components), &self.estimator, classes))
     }
 }
-
-/// So many components are computed at once.
-const AT_ONCE: usize = 32;
 
 /// What was drawn: all of it follows from the settings.
 #[derive(Clone, Debug)]
@@ -164,8 +145,19 @@ impl Waves {
         let size = (2.0 / count as f64).sqrt();
         Self { count, stride, size, directions, phases, numbers: shape.numbers }
     }
+}
 
-    /// The components of a row, with padding. Each is added up in the order of the numbers, whatever the width of vectors.
+impl Map for Waves {
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    #[inline(always)]
+    fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Each is added up in the order of the numbers, whatever the width of vectors.
     #[inline(always)]
     fn components(&self, row: &Scratch, into: &mut [f64]) {
         for (start, into) in into.as_chunks_mut::<AT_ONCE>().0.iter_mut().enumerate() {
@@ -190,114 +182,13 @@ impl Waves {
     }
 }
 
-/// Turns rows into their components. `encode` encodes one row, and may then learn from it.
-struct Sampling<'a, E> {
-    waves: &'a Waves,
-    rows: &'a Rows,
-    width: usize,
-    scratch: Scratch,
-    encode: E,
-}
-
-impl<E: FnMut(usize, &[f64], &mut Scratch)> Work for Sampling<'_, E> {
-    type Output = Rows;
-
-    #[inline(always)]
-    fn run(self) -> Rows {
-        let Self { waves, rows, width, mut scratch, mut encode } = self;
-        let count = rows.count();
-        let mut tile = Tile::new(count, width);
-        let mut components = vec![0.0; waves.stride * count.min(TILE_ROWS)];
-        let mut columns = vec![Vec::<f64>::with_capacity(count); waves.count];
-        for start in (0..count).step_by(TILE_ROWS) {
-            let filled = tile.fill(rows.numbers(), start, count);
-            for (offset, components) in components.chunks_exact_mut(waves.stride).take(filled).enumerate() {
-                encode(start + offset, tile.row(offset), &mut scratch);
-                waves.components(&scratch, components);
-            }
-            for (component, column) in columns.iter_mut().enumerate() {
-                column.extend(components.iter().skip(component).step_by(waves.stride).take(filled));
-            }
-        }
-        Rows::of_numbers(count, columns.into_iter().map(Float64Array::from).collect())
-    }
-}
-
-/// An estimator, and what its rows are made of.
-#[derive(Clone, Debug)]
-struct Sampled {
-    waves: Waves,
-    /// Of the components, which are passed on as they are.
-    encoders: Encoders,
-    estimator: Box<dyn Estimator>,
-}
-
-impl Estimator for Sampled {
-    fn outputs(&self) -> usize {
-        self.estimator.outputs()
-    }
-
-    fn step(&mut self, step: Step<'_>) -> Result<u64> {
-        let Step { rows, targets, rewards, weights, learn, .. } = step;
-        let is_learned: Vec<_> = (0..rows.count()).map(|row| step.target(row).is_some()).collect();
-        let (width, scratch, mut left) = (step.encoders.width(), step.encoders.scratch(), step.encoders.scratch());
-        // A row is learned by the components by which it was predicted: what it says of means comes behind.
-        let encode = |row: usize, numbers: &[f64], scratch: &mut Scratch| {
-            step.encoders.encode(rows, row, numbers, scratch);
-            if is_learned[row] {
-                step.encoders.learn(rows, row, numbers, &mut left);
-            }
-        };
-        let rows = &simd::run(Sampling { waves: &self.waves, rows, width, scratch, encode });
-        let (encoders, predictions) = (&mut self.encoders, step.predictions);
-        self.estimator.step(Step { encoders, rows, targets, rewards, weights, learn, predictions })
-    }
-
-    fn predict(&self, predict: Predict<'_>) -> Result<()> {
-        let Predict { encoders, rows, predictions } = predict;
-        let (width, scratch) = (encoders.width(), encoders.scratch());
-        let encode = |row: usize, numbers: &[f64], scratch: &mut Scratch| encoders.encode(rows, row, numbers, scratch);
-        let rows = &simd::run(Sampling { waves: &self.waves, rows, width, scratch, encode });
-        self.estimator.predict(Predict { encoders: &self.encoders, rows, predictions })
-    }
-
-    fn save(&self, tensors: &mut Tensors) -> Result<()> {
-        let mut own = Tensors::default();
-        self.encoders.save(&mut own);
-        self.estimator.save(&mut own)?;
-        tensors.put_under(OF_ESTIMATOR, own);
-        Ok(())
-    }
-
-    fn load(&mut self, tensors: &Tensors) -> Result<()> {
-        let own = tensors.under(OF_ESTIMATOR);
-        self.encoders.load(&own)?;
-        self.estimator.load(&own)
-    }
-
-    fn another(&self) -> Box<dyn Estimator> {
-        Box::new(self.clone())
-    }
-
-    fn is_shared(&self) -> bool {
-        self.estimator.is_shared()
-    }
-
-    fn compute_on(&mut self, device: &OpenDevice) -> Result<()> {
-        self.estimator.compute_on(device)
-    }
-}
-
-/// What the names of the tensors of the estimator begin with.
-const OF_ESTIMATOR: &str = "estimator.of_components.";
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::vector::padded;
 
-    fn components(waves: &Waves, numbers: &[f64], slots: &[u32]) -> Vec<f64> {
+    fn components_of(waves: &Waves, numbers: &[f64], slots: &[u32]) -> Vec<f64> {
         let mut row = Scratch { numbers: numbers.to_vec(), slots: slots.to_vec() };
         row.numbers.resize(padded(numbers.len()), 0.0);
         let mut components = vec![0.0; waves.stride];
@@ -310,7 +201,8 @@ mod tests {
         let shape = Shape { numbers: 3, width: 8, slots: 4, classes: 0 };
         let waves = Waves::draw(0.4, 20_000, 7, shape);
         for (numbers, slots) in [([0.1, -0.2, 0.3], [0]), ([1.5, 0.0, -0.5], [0]), ([0.1, -0.2, 0.3], [2])] {
-            let [own, other] = [components(&waves, &[0.1, -0.2, 0.3], &[0]), components(&waves, &numbers, &slots)];
+            let [own, other] =
+                [components_of(&waves, &[0.1, -0.2, 0.3], &[0]), components_of(&waves, &numbers, &slots)];
             let product: f64 = own.iter().zip(&other).take(waves.count).map(|(own, other)| own * other).sum();
             let square: f64 = numbers.iter().zip([0.1, -0.2, 0.3]).map(|(a, b)| (a - b) * (a - b)).sum();
             let of_slots = if slots == [0] { 0.0 } else { 2.0 };
@@ -323,7 +215,7 @@ mod tests {
     fn components_are_cosines_of_what_was_drawn() {
         let shape = Shape { numbers: 1, width: 8, slots: 2, classes: 0 };
         let waves = Waves::draw(0.5, 3, 0, shape);
-        let found = components(&waves, &[2.0], &[1]);
+        let found = components_of(&waves, &[2.0], &[1]);
         for (component, found) in found.iter().enumerate().take(3) {
             let [number, slot] = [0, 2].map(|line| waves.directions[line * waves.stride + component]);
             let wanted = (2.0_f64 / 3.0).sqrt() * libm::cos(2.0 * number + slot + waves.phases[component]);

@@ -6,18 +6,20 @@ use serde::{Deserialize, Serialize};
 use super::confusion::Confusion;
 use super::histogram::Histogram;
 use super::log_loss::LogLoss;
+use super::reliability::Reliability;
 use crate::decision::Decision;
-use crate::estimator::{Certainty, positive};
+use crate::estimator::{Certainty, likeliest, positive};
 
 /// Predicted classes and their probabilities, compared with labels.
 ///
 /// Of two classes the second is the positive one. Of more, `precision`, `recall` and `f1` are the mean over the classes that
-/// occur, `brier` sums over the classes, and `auc` and `pr_auc` are not defined. Figures that can't be computed are NaN.
+/// occur, `brier` sums over the classes, `ece` is that of the likeliest class, and `auc` and `pr_auc` are not defined. Figures that can't be computed are NaN.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClassScores {
     confusion: Confusion,
     log_loss: LogLoss,
     brier: f64,
+    reliability: Reliability,
     /// Of the positive of two classes.
     histogram: Option<Histogram>,
     /// Whether every row had probabilities.
@@ -33,6 +35,7 @@ impl ClassScores {
             confusion: Confusion::new(classes),
             log_loss: LogLoss::new(),
             brier: 0.0,
+            reliability: Reliability::default(),
             histogram,
             probable: true,
             decision: Certainty::Probability.into(),
@@ -78,6 +81,7 @@ impl ClassScores {
             Some(histogram) => {
                 let positive = positive(prediction);
                 histogram.add(positive, class == 1);
+                self.reliability.add_many(positive, class == 1, 1);
                 let of_class = if class == 1 { positive } else { 1.0 - positive };
                 self.brier += (1.0 - of_class) * (1.0 - of_class);
                 of_class
@@ -85,6 +89,8 @@ impl ClassScores {
             None => {
                 let squares = prediction.iter().fold(0.0, |sum, probability| sum + probability * probability);
                 self.brier += squares + 1.0 - 2.0 * prediction[class];
+                let predicted = likeliest(prediction, Certainty::Probability);
+                self.reliability.add_many(prediction[predicted], predicted == class, 1);
                 prediction[class]
             }
         };
@@ -119,9 +125,14 @@ impl ClassScores {
         scores.brier = errors as f64 * if classes == 2 { 1.0 } else { 2.0 };
         if let Some(histogram) = &mut scores.histogram {
             for (class, counts) in confusion.pairs().into_iter().flatten().enumerate() {
-                let each = counts.into_iter().enumerate();
-                each.for_each(|(predicted, rows)| histogram.add_many(predicted as f64, class == 1, rows));
+                for (predicted, rows) in counts.into_iter().enumerate() {
+                    histogram.add_many(predicted as f64, class == 1, rows);
+                    scores.reliability.add_many(predicted as f64, class == 1, rows);
+                }
             }
+        } else {
+            scores.reliability.add_many(1.0, true, confusion.right());
+            scores.reliability.add_many(1.0, false, errors);
         }
         scores.confusion = confusion;
         scores
@@ -155,6 +166,7 @@ impl ClassScores {
             ("auc", of_ranks(Histogram::area)),
             ("pr_auc", of_ranks(Histogram::average_precision)),
             ("brier", self.brier / rows),
+            ("ece", self.reliability.error() / rows),
         ])
     }
 }

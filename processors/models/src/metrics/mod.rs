@@ -8,6 +8,7 @@ mod log_loss;
 mod means;
 mod numbers;
 mod recent;
+mod reliability;
 mod rewards;
 
 use millstream_core::Metrics;

@@ -89,8 +89,8 @@ impl Model {
             gives,
         };
         let estimator = EstimatorSettings::new(onnx);
-        let (weight, threshold, missing) = (None, None, said.missing);
-        let signature = Signature { estimator, features, label: Some(label), weight, missing, threshold };
+        let (weight, threshold, calibration, missing) = (None, None, None, said.missing);
+        let signature = Signature { estimator, features, label: Some(label), weight, missing, threshold, calibration };
         let signature = Signature::from_json(&signature.to_json())?;
         let mut tensors = Tensors::default();
         Self::new(signature.clone()).put_into(&mut tensors)?;

@@ -21,6 +21,7 @@ pub use predictions::{Predictions, prediction_fields};
 pub use scored::ScoredModel;
 pub use signature::Signature;
 
+use crate::calibration::Calibrated;
 use crate::device::OpenDevice;
 use crate::encode::{self, Category, Encoders, Rows};
 use crate::estimator::{Estimator, Predict, Step};
@@ -73,7 +74,13 @@ impl Model {
     /// A model that has learned nothing.
     pub fn new(signature: Signature) -> Self {
         let encoders = Encoders::new(&signature.features, signature.missing);
-        let estimator = signature.estimator.settings().build(&signature.features, signature.classes());
+        let classes = signature.classes();
+        let estimator = signature.estimator.settings().build(&signature.features, classes);
+        let certainty = signature.estimator.gives(classes).certainty();
+        let estimator = match signature.calibration {
+            Some(calibration) => Box::new(Calibrated::new(estimator, calibration, certainty, classes.len())),
+            None => estimator,
+        };
         Self { signature, encoders, estimator, rows: 0 }
     }
 

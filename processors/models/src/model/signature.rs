@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::features::check_slots;
 use super::{Features, Predictions, weight};
+use crate::calibration::CalibrationSettings;
 use crate::decision::Decision;
 use crate::device::{self, DeviceSettings};
 use crate::drift::DetectorSettings;
@@ -33,6 +34,9 @@ pub struct Signature {
     /// Above which probability or score the positive of two classes is predicted, if it is not simply the likelier one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
+    /// How predictions become probabilities that are as frequent as they say, if the estimator's are not taken as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationSettings>,
 }
 
 impl Signature {
@@ -75,11 +79,30 @@ impl Signature {
         match (features, label) {
             (Ok(features), Ok(label)) if problems.is_empty() => {
                 let estimator = estimator.clone();
-                let signature = Self { estimator, features, label, weight, missing, threshold: None };
+                let signature =
+                    Self { estimator, features, label, weight, missing, threshold: None, calibration: None };
                 signature.check().map(|()| signature).map_err(|message| Problem::new(message).into())
             }
             _ => Err(problems),
         }
+    }
+
+    /// The same, but that its predictions are calibrated, if that is said.
+    ///
+    /// `calibration` is also the key under which problems are reported.
+    pub fn with_calibration(self, calibration: Option<CalibrationSettings>) -> Result<Self, Problem> {
+        let signature = Self { calibration: calibration.or(self.calibration), ..self };
+        signature.check_calibration().map(|()| signature).map_err(|problem| problem.under("calibration"))
+    }
+
+    fn check_calibration(&self) -> Result<(), Problem> {
+        let Some(calibration) = &self.calibration else { return Ok(()) };
+        if !matches!(self.estimator.gives(self.classes()), Gives::Probabilities | Gives::Scores) {
+            let name = self.estimator.name();
+            let problem = Problem::new(format!("`{name}` predicts neither probabilities nor scores of classes"));
+            return Err(problem.help("leave `calibration` out"));
+        }
+        calibration.check()
     }
 
     /// The same, but that the positive of two classes is predicted above another probability or score, if one is given.
@@ -113,7 +136,21 @@ impl Signature {
 
     /// What its predictions are.
     pub fn gives(&self) -> Gives {
-        self.estimator.gives(self.classes())
+        match self.calibration {
+            Some(_) => Gives::Probabilities,
+            None => self.estimator.gives(self.classes()),
+        }
+    }
+
+    /// Whether such models can be written as ONNX.
+    pub fn can_be_exported(&self) -> bool {
+        self.estimator.can_be_exported() && self.calibration.is_none()
+    }
+
+    /// How many numbers the largest part of the state of such a model has at most.
+    pub(crate) fn most_numbers(&self) -> u64 {
+        let of_calibration = self.calibration.map_or(0, |calibration| calibration.most_numbers(self.classes().len()));
+        self.estimator.settings().most_numbers(&self.features, self.classes()).max(of_calibration)
     }
 
     /// The classes of the label; none where it is a number, or there is none.
@@ -228,8 +265,9 @@ impl Signature {
         }
         self.estimator.settings().check(self.classes()).map_err(|problem| problem.message)?;
         self.estimator.settings().check_features(&self.features).map_err(|problem| problem.message)?;
+        self.check_calibration().map_err(|problem| problem.message)?;
         self.check_threshold()?;
-        let weights = self.estimator.settings().most_numbers(&self.features, self.classes());
+        let weights = self.most_numbers();
         if weights > MOST_WEIGHTS {
             return Err(format!("the model would have {weights} weights; {MOST_WEIGHTS} are the most"));
         }

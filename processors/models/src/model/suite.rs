@@ -100,12 +100,27 @@ fn signatures() -> impl Iterator<Item = Signature> {
         let labels = LABELS.into_iter().filter(|label| takes(estimator.labels(), *label));
         labels.map(|label| plan(&estimator, label).unwrap()).collect::<Vec<_>>()
     };
-    estimators().iter().flat_map(labelled)
+    estimators().iter().flat_map(labelled).chain(calibrated())
+}
+
+/// Estimators of probabilities and of scores whose predictions are calibrated.
+fn calibrated() -> impl Iterator<Item = Signature> {
+    let methods =
+        [r#"{ "type": "platt", "window": 150, "every": 40 }"#, r#"{ "type": "isotonic", "window": 150, "every": 40 }"#];
+    let calibrated = move |name: &'static str| {
+        let estimator = example(estimators().iter().find(|kind| kind.name == name).unwrap());
+        LABELS[1..3].iter().flat_map(move |label| {
+            let signature = plan(&estimator, *label).unwrap();
+            methods
+                .map(|method| signature.clone().with_calibration(Some(serde_json::from_str(method).unwrap())).unwrap())
+        })
+    };
+    ["sgd_classifier", "hoeffding_tree", "softmax_regression"].into_iter().flat_map(calibrated)
 }
 
 fn what(signature: &Signature) -> String {
     let label = signature.label.as_ref().map_or("nothing", |label| &label.column);
-    format!("{} of {label}", signature.estimator.name())
+    format!("{} of {label}, {:?}", signature.estimator.name(), signature.calibration)
 }
 
 /// Every bit of the predictions, and the file of the model, after so many rows at once.
@@ -189,8 +204,7 @@ fn a_saved_model_goes_on_as_if_it_had_never_stopped() {
 fn memory_is_bounded_by_what_the_settings_say() {
     for signature in signatures() {
         let mut model = Model::new(signature.clone());
-        let Signature { estimator, features, .. } = &signature;
-        let most = estimator.settings().most_numbers(features, signature.classes());
+        let most = signature.most_numbers();
         let tensors = |model: &Model| {
             let mut tensors = Tensors::default();
             model.estimator.save(&mut tensors).unwrap();
@@ -373,7 +387,7 @@ fn what_features_say_is_learned() {
 fn what_can_be_written_as_onnx_is_and_else_it_is_said_what_can() {
     for signature in signatures() {
         let written = trained(&signature).to_onnx(Vec::new());
-        if signature.estimator.can_be_exported() {
+        if signature.can_be_exported() {
             assert_eq!(written.unwrap(), trained(&signature).to_onnx(Vec::new()).unwrap(), "{}", what(&signature));
             let error = Model::new(signature).to_onnx(Vec::new()).unwrap_err().to_string();
             assert_eq!(error, "the model has learned nothing yet");

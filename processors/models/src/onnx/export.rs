@@ -21,10 +21,11 @@ pub(crate) fn export(
     properties: Vec<(String, String)>,
 ) -> Result<Vec<u8>> {
     let name = signature.estimator.name();
-    if !signature.estimator.can_be_exported() {
+    if !signature.can_be_exported() {
         let can = estimators().iter().filter(|kind| kind.exports).map(|kind| format!("`{}`", kind.name));
         let can = can.collect::<Vec<_>>().join(", ");
-        return Err(Error::new(format!("`{name}` can't be written as ONNX; these can: {can}")));
+        let how = if signature.calibration.is_some() { "with a calibration " } else { "" };
+        return Err(Error::new(format!("`{name}` {how}can't be written as ONNX; these can: {can}")));
     }
     let mut graph = Graph::new(signature.features.iter().map(|feature| feature.name.as_str()));
     let row = encoders.to_onnx(&signature.features, &mut graph)?;

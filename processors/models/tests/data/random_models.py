@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import sklearn
@@ -19,6 +20,7 @@ from safetensors.numpy import load_file
 from scipy.sparse import csr_matrix
 from sklearn import metrics
 from sklearn.linear_model import SGDClassifier, SGDRegressor
+from sklearn.metrics.pairwise import rbf_kernel
 
 assert sklearn.__version__ == "1.9.1"
 
@@ -256,6 +258,23 @@ def softmax(model, data, encoded, target):
         weights[seen] -= step[seen]
 
 
+def nystroem(model, data, encoded, target):
+    """River's estimators over scikit-learn's Nyström features of landmarks, which are the first rows that differ."""
+    count, gamma, left = (model.estimator[key] for key in ("n_components", "gamma", "after"))
+    landmarks, root, rows = [], None, []
+    for row in encoded.before:
+        rows.append(np.zeros(count) if root is None else rbf_kernel([row], landmarks, gamma=gamma)[0] @ root)
+        left -= 1
+        if root is None and left < 0 and not any((row == other).all() for other in landmarks):
+            landmarks.append(row)
+            if len(landmarks) == count:
+                u, values, v = np.linalg.svd(rbf_kernel(landmarks, gamma=gamma))
+                root = u / np.sqrt(np.maximum(values, 1e-12)) @ v
+    inner = Model(model.name, model.label, model.estimator["estimator"], {})
+    reference, _ = REFERENCES[inner.estimator["type"]]
+    return reference(inner, data, SimpleNamespace(before=np.array(rows), after=np.array(rows), numbers=count), target)
+
+
 def sgd(model, data, encoded, target):
     """scikit-learn's. What it predicts for a row by all rows before it, every few rows; `None` for the others."""
     settings = {key: value for key, value in model.estimator.items() if key != "type"} | {"shuffle": False}
@@ -465,11 +484,20 @@ def figures(model, target):
         expected["auc"] = metrics.roc_auc_score(target, binned(given[:, 1]))
         expected["pr_auc"] = metrics.average_precision_score(target, binned(given[:, 1]))
         expected["brier"] = metrics.brier_score_loss(target, given[:, 1])
+        expected["ece"] = calibration_error(given[:, 1], target == 1)
     else:
         expected["brier"] = ((given - np.eye(4)[target]) ** 2).sum(axis=1).mean()
+        expected["ece"] = calibration_error(given.max(axis=1), given.argmax(axis=1) == target)
     of_class = np.clip(given[np.arange(len(target)), target], 1e-15, 1 - 1e-15)
     expected["log_loss"] = -np.log(of_class).mean()
     return expected
+
+
+def calibration_error(probabilities, came_true):
+    """How far 15 bins of the same width are from how often what they say comes true."""
+    bins = np.minimum((probabilities * 15).astype(int), 14)
+    off = [abs((probabilities - came_true)[bins == number].sum()) for number in range(15)]
+    return sum(off) / len(probabilities)
 
 
 def binned(probabilities):
@@ -519,6 +547,11 @@ def of_scikit_learn(random, label):
     return estimator | weights_of_classes(random, label)
 
 
+def of_landmarks(random, label):
+    estimator = {"type": "nystroem", "estimator": of_river(random, label), "n_components": int(random.integers(1, 12))}
+    return estimator | {"gamma": float(random.choice([0.05, 0.5, 2.0])), "after": int(random.choice([0, 30]))}
+
+
 def of_layers(random, label):
     optimizers = [
         {"type": "sgd", "learning_rate": 0.05},
@@ -541,6 +574,7 @@ REFERENCES = {
     "sgd_classifier": (sgd, 1e-6),
     "sgd_regressor": (sgd, 1e-6),
     "network": (network, 2e-3),
+    "nystroem": (nystroem, 1e-6),
 }
 
 
@@ -560,7 +594,7 @@ def main(program, seed):
         data = Data(random, int(random.integers(150, 400)), missing=number % 3 == 2)
         targets = {"flag": data.flag.astype(int), "kind": data.kind, "amount": data.amount}
         models = []
-        for of in [of_river] * 4 + [of_scikit_learn] * 9 + [of_layers] * 3:
+        for of in [of_river] * 4 + [of_scikit_learn] * 9 + [of_landmarks] * 2 + [of_layers] * 3:
             label = str(random.choice(list(targets)))
             is_raw = random.random() < 0.4 and of is not of_layers
             chosen = encoders(random, data, is_raw)

@@ -158,6 +158,19 @@ impl Side {
         start..end
     }
 
+    /// Such rows, in the order in which they came.
+    pub fn rows_near(&self, key: &[u8], near: Range<usize>) -> Vec<Row> {
+        let Some(entries) = self.by_key.get(key) else { return Vec::new() };
+        let mut places: Vec<Place> = entries.range(near).map(|entry| entry.place).collect();
+        places.sort_unstable();
+        places.into_iter().filter_map(|place| self.row(place)).collect()
+    }
+
+    /// The earliest of such rows.
+    pub fn first_near(&self, key: &[u8], near: Range<usize>) -> Option<Row> {
+        self.by_key.get(key)?.range(near).next().and_then(|entry| self.row(entry.place))
+    }
+
     /// Notes that rows of a key have met another one.
     pub fn note_matched(&mut self, key: &[u8], range: Range<usize>) {
         let Some(entries) = self.by_key.get_mut(key) else { return };
@@ -220,8 +233,8 @@ impl Side {
     }
 
     /// Forgets the rows that nothing can meet any more, since the watermark is more than `within` behind them. Those of them
-    /// that have met none go to `unmatched`.
-    pub fn forget(&mut self, watermark: EventTime, within: i64, mut unmatched: impl FnMut(Row)) {
+    /// that have met none go to `unmatched`, with their keys and times.
+    pub fn forget(&mut self, watermark: EventTime, within: i64, mut unmatched: impl FnMut(&[u8], EventTime, Row)) {
         let is_over = |Reverse((time, ..)): &Reverse<Expiry>| time.saturating_add(within) < watermark;
         while self.expiry.peek().is_some_and(is_over) {
             let Some(Reverse((time, place, slot))) = self.expiry.pop() else { break };
@@ -240,7 +253,7 @@ impl Side {
             if !entry.matched
                 && let Some(row) = self.row(place)
             {
-                unmatched(row);
+                unmatched(&key, time, row);
             }
             self.let_go(&entry);
         }

@@ -94,7 +94,7 @@ impl Streams {
         };
         for row in 0..rows.num_rows() {
             // Earlier builds kept rows that were done with.
-            if is_new && port == 0 && matched.value(row) && !self.kind.adds_columns() {
+            if is_new && port == 0 && matched.value(row) && !self.rules.kind.adds_columns() {
                 continue;
             }
             let key = keys.row(row);

@@ -106,6 +106,63 @@ fn rows_without_a_match_leave_when_none_can_come() {
     assert_eq!(join("left", ""), expected);
 }
 
+/// What comes of rewards, of which one comes twice and one too late.
+fn rewarded(kind: &str, more: &str) -> String {
+    let rewards = "id:int64 at:timestamp truth:boolean
+     1 1970-01-01T00:00:15Z true
+     1 1970-01-01T00:00:18Z false
+     2 1970-01-01T00:00:45Z true";
+    let steps = [(0, 0, 0), (0, 1, 10), (0, 2, 11), (1, 0, 15), (1, 1, 18), (0, 3, 20), (1, 2, 45), (0, 4, 100)];
+    let steps = steps.map(|(port, row, at)| (port, row..row + 1, at));
+    let [main, ..] = come_along(&settings(kind, more), &[table(PREDICTIONS), table(rewards)], &steps);
+    main.replace("1970-01-01T00:", "")
+}
+
+#[test]
+fn rows_that_meet_only_the_first_leave_once_and_get_what_is_said_without_a_match() {
+    let more = "matches = 'first'\notherwise = { truth = false }";
+    let header = "id:int64? at:timestamp score:float64 truth:boolean\n";
+    let expected =
+        "1 00:00Z 0.1 true\n1 00:20Z 0.4 true\n2 00:10Z 0.2 false\nnull 00:11Z 0.3 false\n3 01:40Z 0.5 false\n";
+    assert_eq!(rewarded("left", more), format!("{header}{expected}"));
+    let expected = "1 00:00Z 0.1 true\n1 00:20Z 0.4 true\n";
+    assert_eq!(rewarded("inner", "matches = 'first'"), format!("{header}{expected}"));
+}
+
+#[test]
+fn rows_that_leave_at_their_expiry_leave_in_the_order_of_their_times() {
+    let more = "leave = 'expiry'\nmatches = 'first'\notherwise = { truth = false }";
+    let header = "id:int64? at:timestamp score:float64 truth:boolean";
+    let expected =
+        "1 00:00Z 0.1 true\n2 00:10Z 0.2 false\nnull 00:11Z 0.3 false\n1 00:20Z 0.4 true\n3 01:40Z 0.5 false\n";
+    assert_eq!(rewarded("left", more), format!("{header}\n{expected}"));
+    let expected = "1 00:00Z 0.1 true\n1 00:00Z 0.1 false\n2 00:10Z 0.2 null\nnull 00:11Z 0.3 null\n\
+                    1 00:20Z 0.4 true\n1 00:20Z 0.4 false\n3 01:40Z 0.5 null\n";
+    assert_eq!(rewarded("left", "leave = 'expiry'"), format!("{header}?\n{expected}"));
+    let inner: String =
+        expected.lines().filter(|line| !line.contains("null")).map(|line| format!("{line}\n")).collect();
+    assert_eq!(rewarded("inner", "leave = 'expiry'"), format!("{header}\n{inner}"));
+}
+
+#[test]
+fn settings_of_pairs_are_refused_where_there_are_none() {
+    let refused = |text: &str| {
+        let settings: JoinSettings = parse(&format!("on = ['id']\n{text}"));
+        let sides = [side("from", PREDICTIONS).0, side("with", LABELS).0];
+        let problem = settings.plan(&context(), &sides).unwrap_err().remove(0);
+        format!("{problem} {:?}", problem.at)
+    };
+    assert!(refused("take = ['truth']\nleave = 'expiry'").contains("`leave` is for two streams"));
+    assert!(refused("kind = 'semi'\nwithin = '1s'\nmatches = 'first'").contains("makes no pairs"));
+    assert!(
+        refused("kind = 'inner'\ntake = ['truth']\nwithin = '1s'\notherwise = { truth = true }")
+            .contains("only a `left` join")
+    );
+    let odd = refused("take = ['truth']\nwithin = '1s'\notherwise = { trut = true }");
+    assert!(odd.contains("no column `trut` is added") && odd.contains("otherwise"), "{odd}");
+    assert!(refused("take = ['truth']\nwithin = '1s'\notherwise = { truth = 'often' }").contains("`often`"));
+}
+
 #[test]
 fn rows_can_also_just_pass() {
     assert_eq!(join("semi", ""), "1 1970-01-01T00:00:00Z 0.1\n1 1970-01-01T00:00:20Z 0.4\n");
@@ -190,7 +247,9 @@ fn join_hot(kind: JoinKind, within: i64, count: usize) -> (Streams, usize, usize
     let right = if kind.adds_columns() { vec![2] } else { Vec::new() };
     let sides = [(vec![0], 1, vec![0, 1, 2]), (vec![0], 1, right)];
     let types = vec![DataType::Int64];
-    let mut join = Streams::new(kind, within, 1_000_000, schema(kind.adds_columns()), types, sides).unwrap();
+    let otherwise = vec![arrow::array::new_null_array(&DataType::Boolean, 1); usize::from(kind.adds_columns())];
+    let rules = Rules { kind, within, max_rows: 1_000_000, only_first: false, at_expiry: false, otherwise };
+    let mut join = Streams::new(rules, schema(kind.adds_columns()), types, sides).unwrap();
     let (mut all, mut largest) = (0, 0);
     let mut take = |join: &mut Streams, out: &mut Collector| loop {
         let rows: usize = out.take(0).map(|batch| batch.len()).sum();

@@ -10,7 +10,7 @@ fn plan(subspace: Option<usize>) -> Plan<Classes> {
     let feature = |encoder| Feature { name: "a".into(), type_name: "float64".into(), encoder };
     Plan {
         trees: 5,
-        growth: Growth { grace: 50.0, delta: 0.01, tie: 0.05, max_bytes: 1 << 20 },
+        growth: Growth { grace: 50.0, delta: 0.01, tie: 0.05, max_bytes: 1 << 20, beside_node: 0 },
         rules: ClassRules { most_share: 0.99, points: 10, leaves: LeafPrediction::Adaptive },
         features: (0..4).map(|_| feature(Encoder::Raw)).collect(),
         shape: Shape { numbers: 4, width: padded(4), slots: 0, classes: 2 },

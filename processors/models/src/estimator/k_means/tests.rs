@@ -5,7 +5,7 @@ use super::*;
 use crate::fixtures::data;
 
 fn settings(clusters: u32, decay: f64) -> KMeans {
-    KMeans { clusters, decay }
+    KMeans { clusters, decay, batch_rows: 1 }
 }
 
 fn predict(clusters: &Clusters, row: Row<'_>) -> [f64; 2] {
@@ -16,9 +16,18 @@ fn predict(clusters: &Clusters, row: Row<'_>) -> [f64; 2] {
 
 #[test]
 fn clusters_are_those_of_scikit_learn() {
+    for (batch_rows, wanted) in [
+        (1, include_str!("../../../tests/data/k_means.csv")),
+        (16, include_str!("../../../tests/data/k_means_batches.csv")),
+    ] {
+        compare_with_scikit_learn(batch_rows, wanted);
+    }
+}
+
+fn compare_with_scikit_learn(batch_rows: u32, wanted: &str) {
     let data = data("segments");
-    let mut clusters = Clusters::new(&settings(7, 1.0), data.shape());
-    let wanted = include_str!("../../../tests/data/k_means.csv").lines().skip(1);
+    let mut clusters = Clusters::new(&KMeans { batch_rows, ..settings(7, 1.0) }, data.shape());
+    let wanted = wanted.lines().skip(1);
     let mut wanted = wanted.map(|line| line.split_once(',').map(|(cluster, distance)| [cluster, distance]).unwrap());
     let mut compared = 0;
     for (row, (numbers, slots, target)) in data.rows.iter().enumerate() {
@@ -71,6 +80,23 @@ fn with_decay_older_rows_count_less() {
     assert_eq!(centre(0.0), 16.0);
     assert!((centre(1.0) - 28.0 / 3.0).abs() < 1e-12);
     assert!((centre(0.5) - (4.0 * 0.25 + 8.0 * 0.5 + 16.0) / 1.75).abs() < 1e-12);
+}
+
+/// With one cluster, a batch ends where its rows would have brought the centre one by one.
+#[test]
+fn a_batch_moves_as_far_as_its_rows() {
+    let shape = Shape { numbers: 1, width: 8, slots: 2, classes: 0 };
+    let rows = [(4.0, 0), (8.0, 1), (16.0, 1), (-3.0, 0), (5.0, 1)];
+    for (decay, weights) in [(1.0, [1.0; 5]), (0.5, [1.0, 2.0, 0.5, 3.0, 1.0])] {
+        let [one_by_one, at_once] = [1, 4].map(|batch_rows| {
+            let mut clusters = Clusters::new(&KMeans { batch_rows, ..settings(1, decay) }, shape);
+            for ((value, slot), weight) in rows.into_iter().zip(weights) {
+                clusters.learn_weighted(Row { numbers: &number(value), slots: &[slot] }, weight);
+            }
+            [clusters.numbers_of(0)[0], clusters.slots_of(0)[1], clusters.weights[0]]
+        });
+        assert!(one_by_one.iter().zip(at_once).all(|(one, other)| (one - other).abs() < 1e-12), "{at_once:?}");
+    }
 }
 
 #[test]

@@ -9,12 +9,14 @@
 mod amounts;
 mod classes;
 mod exported;
+mod grafts;
 mod saved;
 mod subspace;
 mod test;
 mod values;
 
 use std::fmt::Debug;
+use std::ops::Range;
 
 use millstream_core::Result;
 
@@ -38,6 +40,8 @@ pub(super) struct Growth {
     pub tie: f64,
     /// How many bytes the tree may take.
     pub max_bytes: usize,
+    /// How many of them others need for each node.
+    pub beside_node: usize,
 }
 
 impl Growth {
@@ -185,6 +189,10 @@ impl Branch {
     fn child(&self, row: Row<'_>) -> usize {
         (self.first + self.test.child(row).unwrap_or(self.heaviest)) as usize
     }
+
+    fn children(&self) -> Range<usize> {
+        self.first as usize..self.first as usize + self.test.children()
+    }
 }
 
 /// A tree, and all that is known of its leaves.
@@ -217,7 +225,7 @@ impl<K: Known> Tree<K> {
 
     /// What a node takes beside what it has counted.
     fn node_bytes(&self) -> usize {
-        size_of::<Node<K>>() + K::bytes(self.shape())
+        size_of::<Node<K>>() + K::bytes(self.shape()) + self.plan.growth.beside_node
     }
 
     /// Adds a leaf, which counts what it sees if there is room for that.
@@ -245,7 +253,13 @@ impl<K: Known> Tree<K> {
     /// How probable each class is for a row, or which number.
     #[inline(always)]
     pub fn predict(&self, row: Row<'_>, into: &mut [f64]) {
-        if let Node::Leaf(leaf) = &self.nodes[self.leaf_of(row)] {
+        self.predict_at(self.leaf_of(row), row, into);
+    }
+
+    /// The same by a leaf that the row has come to.
+    #[inline(always)]
+    pub fn predict_at(&self, leaf: usize, row: Row<'_>, into: &mut [f64]) {
+        if let Node::Leaf(leaf) = &self.nodes[leaf] {
             leaf.known.predict(&self.plan, leaf.counted.as_deref(), row, into);
         }
     }
@@ -253,7 +267,12 @@ impl<K: Known> Tree<K> {
     /// Learns a row.
     #[inline(always)]
     pub fn learn(&mut self, learned: &Learned<'_, K>) {
-        let at = self.leaf_of(learned.row);
+        self.learn_at(self.leaf_of(learned.row), learned);
+    }
+
+    /// Has a leaf learn a row that has come to it.
+    #[inline(always)]
+    pub fn learn_at(&mut self, at: usize, learned: &Learned<'_, K>) {
         let Node::Leaf(leaf) = &mut self.nodes[at] else { return };
         leaf.known.learn(&self.plan, leaf.counted.as_deref(), learned);
         let Some(counted) = &mut leaf.counted else { return };

@@ -90,7 +90,7 @@ impl<K: Known> Tree<K> {
             let (own, others) = known.ok_or_else(|| damaged("a test has too few values"))?;
             slots = others;
             let test = self.test(features[node], points[node], own)?;
-            let children = if let Test::Category { slots, .. } = &test { slots.len() } else { 2 };
+            let children = test.children();
             let (first, last) = (firsts[node] as usize, firsts[node] as usize + children);
             if first <= node || last > nodes || heaviest[node] as usize >= children {
                 return Err(damaged("a node has no children behind it"));

@@ -24,6 +24,14 @@ impl Test {
         }
     }
 
+    /// How many there are.
+    pub fn children(&self) -> usize {
+        match self {
+            Self::Number { .. } => 2,
+            Self::Category { slots, .. } => slots.len(),
+        }
+    }
+
     /// How many bytes it takes beside the node.
     pub fn bytes(&self) -> usize {
         match self {

@@ -4,7 +4,7 @@ use crate::estimator::tree::test::Test;
 use crate::estimator::tree::{Branch, Growth, Node, Tree};
 use crate::vector::padded;
 
-const GROWTH: Growth = Growth { grace: 200.0, delta: 1e-3, tie: 0.05, max_bytes: 32 << 20 };
+const GROWTH: Growth = Growth { grace: 200.0, delta: 1e-3, tie: 0.05, max_bytes: 32 << 20, beside_node: 0 };
 
 const RULES: AmountRules = AmountRules { bins: 64, leaves: LeafModel::Adaptive, rate: 0.1, decay: 0.95 };
 

@@ -4,7 +4,7 @@ use crate::estimator::tree::test::Test;
 use crate::estimator::tree::{Branch, Growth, Node, Tree};
 use crate::vector::{largest, padded};
 
-const GROWTH: Growth = Growth { grace: 100.0, delta: 1e-3, tie: 0.05, max_bytes: 32 << 20 };
+const GROWTH: Growth = Growth { grace: 100.0, delta: 1e-3, tie: 0.05, max_bytes: 32 << 20, beside_node: 0 };
 
 const RULES: ClassRules = ClassRules { most_share: 0.99, points: 10, leaves: LeafPrediction::Adaptive };
 
