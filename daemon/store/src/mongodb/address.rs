@@ -37,7 +37,7 @@ impl Address {
             return Err(no_address("what stands behind the database is no name of a collection"));
         }
         if options.split('&').any(is_secret) {
-            return Err(no_address("one of its options is secret"));
+            return Err(no_address("one of its options is a password or a token"));
         }
         let options = options.to_owned();
         let (database, collection) = (database.to_owned(), collection.to_owned());
