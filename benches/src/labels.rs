@@ -53,7 +53,12 @@ pub fn measure(folder: &Path) -> Result<Vec<Measurement>> {
 /// The flow that learns, which publishes at every barrier at which there is something new; and settings for a server that looks as often.
 fn learn(folder: &Path) -> Result<Server> {
     std::fs::write(folder.join("serve.toml"), "[serve]\nfollow = \"100ms\"\n")?;
-    let sets = ["input.history.rows=200", "processor.learned.publish={ rows = 1 }", "checkpoint.interval=100ms", "flow.epoch.interval=50ms"];
+    let sets = [
+        "input.history.rows=200",
+        "processor.learned.publish={ rows = 1 }",
+        "checkpoint.interval=100ms",
+        "flow.epoch.interval=50ms",
+    ];
     let sets = sets.map(str::to_owned);
     let flow = place::root().join("flows/learn_from_served.toml");
     let mut command = place::millstream_run(folder, &flow, &sets)?;
