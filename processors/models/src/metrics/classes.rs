@@ -186,7 +186,7 @@ mod tests {
         }
     }
 
-    /// The expected figures of this and the next test are scikit-learn 1.9.1's.
+    /// The expected figures of this and the next test are scikit-learn 1.9.1's, where nothing else is said.
     #[test]
     fn two_classes() {
         let mut scores = ClassScores::new(2);
@@ -203,6 +203,8 @@ mod tests {
             ("auc", 0.9375),
             ("pr_auc", 0.95),
             ("brier", 0.12),
+            // By hand: each is alone in its bin.
+            ("ece", 0.275),
         ];
         near(&scores.metrics(), &expected);
     }
@@ -225,6 +227,8 @@ mod tests {
             ("log_loss", 0.540_016_406_290_606_7),
             ("auc", f64::NAN),
             ("brier", 0.304),
+            // By hand: 0.3, 0.4 and 0.5 alone, and two of 0.8.
+            ("ece", 0.32),
         ];
         near(&scores.metrics(), &expected);
     }
