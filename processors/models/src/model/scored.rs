@@ -121,12 +121,9 @@ impl ScoredModel {
         if let Some(watched) = &mut self.watched {
             watched.restore(state.get(DRIFT)?)?;
         }
-        // States of earlier versions of Millstream have none.
-        if state.has(SAMPLE) {
-            self.sample = state.get(SAMPLE)?;
-            self.sample.check(&model.signature().features)?;
-        }
-        (self.model, self.scoreboard) = (model, scoreboard);
+        let sample: Sample = state.get(SAMPLE)?;
+        sample.check(&model.signature().features)?;
+        (self.model, self.scoreboard, self.sample) = (model, scoreboard, sample);
         Ok(())
     }
 
