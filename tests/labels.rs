@@ -184,7 +184,6 @@ fn labels_train_once_whoever_is_killed_and_what_was_learned_is_served() {
     while circle.predict(1).1 < version {
         assert!(published.elapsed() < PATIENCE);
     }
-    println!("version {version} served {:?} behind its publication", published.elapsed());
     // Whatever else was to come would have come before this one.
     let (ids, _) = circle.predict(1);
     circle.learn(&ids);
