@@ -35,7 +35,7 @@ pub fn measure(folder: &Path) -> Result<Vec<Measurement>> {
     let token = operator(folder)?;
     let server = Server::start(folder, &["card_fraud@latest", "--log", "requests", "--config", "serve.toml"])?;
     let followed: Result<Vec<f64>> = (0..FOLLOWED).map(|_| follow(&server.address, &token)).collect();
-    let slowest = quantile(followed?.into_iter(), 0.5);
+    let slowest = quantile(followed?, 0.5);
     drop(flow);
     let labels = durable(&server.address, &token)?;
     let name = |what: &str| format!("serving: {what}");

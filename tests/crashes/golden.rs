@@ -4,6 +4,8 @@
 //! (`FORMAT` in `daemon/engine/src/checkpoint/manifest.rs`), `MILLSTREAM_GOLDEN=1 cargo test golden` writes that of the new one;
 //! what was there before stays.
 
+use serde_json::Value;
+
 use super::graphs::BRANCHED;
 use crate::millstream::{Ran, Workshop, copy, project};
 
@@ -52,6 +54,17 @@ fn workshop() -> Workshop {
     workshop
 }
 
+/// What is said of the model. In states before format 5 it was not counted how far probabilities are off, so that `ece` is of fewer rows.
+fn figures(ran: &Value, is_new: bool) -> Value {
+    let mut model = ran["models"]["m"].clone();
+    for figures in ["/metrics", "/baselines/majority"] {
+        let figures = model.pointer_mut(figures).unwrap().as_object_mut().unwrap();
+        assert!(figures.contains_key("ece"));
+        figures.retain(|name, _| is_new || name != "ece");
+    }
+    model
+}
+
 #[test]
 fn states_of_earlier_builds_are_gone_on_with() {
     let control = workshop().run_json(&["flow.toml"]);
@@ -61,7 +74,7 @@ fn states_of_earlier_builds_are_gone_on_with() {
         let mut command = workshop.command(&["run", "flow.toml", "--state", "state"]);
         assert_eq!(command.env("MILLSTREAM_CRASH", "after-manifest:5").output().unwrap().status.code(), None);
         std::fs::remove_file(workshop.path("state/golden/owner")).unwrap();
-        copy(&workshop.path("state"), &golden.join("state-4"));
+        copy(&workshop.path("state"), &golden.join("state-5"));
     }
     let states: Vec<_> = std::fs::read_dir(&golden).unwrap().map(|entry| entry.unwrap().path()).collect();
     let mut resumed = 0;
@@ -71,7 +84,8 @@ fn states_of_earlier_builds_are_gone_on_with() {
         let ran = Ran::from(workshop.command(&["run", "--json", "flow.toml", "--state", "state"]).output().unwrap());
         match ran.code {
             0 => {
-                assert_eq!(ran.json()["models"], control["models"], "{}", state.display());
+                let is_new = state.ends_with("state-5");
+                assert_eq!(figures(&ran.json(), is_new), figures(&control, is_new), "{}", state.display());
                 resumed += 1;
             }
             _ => assert!(ran.stderr.contains("and this build reads format"), "{}: {}", state.display(), ran.stderr),

@@ -199,7 +199,7 @@ fn another_build_is_refused_in_words() {
     let newest = trial.workshop.list("state/flow/manifests").pop().unwrap();
     let path = trial.workshop.path("state/flow/manifests").join(newest);
     let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, text.replacen("{\"format\":4", "{\"format\":5", 1)).unwrap();
+    std::fs::write(&path, text.replacen("{\"format\":5", "{\"format\":6", 1)).unwrap();
     let error = message(&Ran::from(trial.durable(&[]).output().unwrap()));
-    assert!(error.contains("it has format 5, and this build reads formats 3 to 4"), "{error}");
+    assert!(error.contains("it has format 6, and this build reads formats 3 to 5"), "{error}");
 }

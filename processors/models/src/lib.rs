@@ -67,7 +67,7 @@ pub use encode::{Encoder, Feature, Missing};
 pub use estimator::{Certainty, EstimatorKind, EstimatorSettings, Gives, Labels, PredictedColumn, Takes, estimators};
 pub use label::{Class, Label, LabelColumns, Task};
 pub use layers::Layout;
-pub use metrics::{BaselineScores, ClassScores, MeanScores, NumberScores, Recent, RewardScores, Scores};
+pub use metrics::{BaselineScores, ClassScores, MeanScores, NumberScores, Recent, Reliability, RewardScores, Scores};
 pub use model::{Features, Import, Input, Model, Predictions, ScoredModel, Signature, prediction_fields, sha256};
 pub use refused::Refused;
 pub use threads::limit_threads;

@@ -18,8 +18,9 @@ use crate::stats::Counters;
 /// The format that this build writes. Goes up with every change to manifests, or to the state of any node, that an older or newer
 /// build would misread.
 ///
-/// In format 4, nodes keep rows in chunks ([`millstream_core::Chunks`]).
-pub const FORMAT: u32 = 4;
+/// In format 4, nodes keep rows in chunks ([`millstream_core::Chunks`]); in format 5, models keep a sample of the rows that they have learned, and
+/// figures of classes how far probabilities are off.
+pub const FORMAT: u32 = 5;
 
 /// The oldest format that this build reads.
 pub const OLDEST_FORMAT: u32 = 3;
@@ -474,7 +475,7 @@ mod tests {
 
     #[test]
     fn another_format_is_refused_in_words() {
-        let error = Manifest::from_bytes(b"{\"format\":5,\"zstd\":true}").expect_err("not known").to_string();
-        assert!(error.starts_with("it has format 5, and this build reads formats 3 to 4"), "{error}");
+        let error = Manifest::from_bytes(b"{\"format\":6,\"zstd\":true}").expect_err("not known").to_string();
+        assert!(error.starts_with("it has format 6, and this build reads formats 3 to 5"), "{error}");
     }
 }

@@ -9,7 +9,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use arrow::util::display::array_value_to_string;
 use millstream_core::{Error, Result, State};
-use millstream_models::{ClassScores, Recent, Refused, encode};
+use millstream_models::{ClassScores, Recent, Refused, Reliability, encode};
 use serde::{Deserialize, Serialize};
 
 use super::numbers::numbers;
@@ -18,7 +18,10 @@ use super::numbers::numbers;
 const MOST_CLASSES: usize = 1000;
 
 /// The part of the state with the figures of classes.
-pub(super) const CLASSES: &str = "classes";
+pub(super) const COUNTED: &str = "counted";
+
+/// The same in format 4, which did not count how far probabilities are off.
+const CLASSES_OF_FORMAT_4: &str = "classes";
 
 /// Labels and predictions that are classes, and what was counted of them.
 pub(super) struct Classes {
@@ -176,7 +179,14 @@ impl Classes {
 
     /// Reads what was counted, and says whether it can be true.
     pub fn restore(&mut self, state: &State) -> Result<bool> {
-        let (known, scores, recent): (Vec<String>, ClassScores, Recent<Counted>) = state.get(CLASSES)?;
+        let (known, scores, recent, reliability): (Vec<String>, ClassScores, Recent<Counted>, Reliability) =
+            if state.has(CLASSES_OF_FORMAT_4) {
+                let (known, scores, recent) = state.get(CLASSES_OF_FORMAT_4)?;
+                (known, scores, recent, Reliability::default())
+            } else {
+                state.get(COUNTED)?
+            };
+        let scores = scores.with_reliability(reliability);
         let fits = if self.fixed { known == self.known.names() } else { known.len() <= MOST_CLASSES };
         if !fits {
             return Ok(false);

@@ -3,7 +3,7 @@
 use millstream_core::{ConfusionMatrix, Error, Metrics, Parts, Result, State};
 use millstream_models::{ClassScores, NumberScores};
 
-use super::classes::{CLASSES, Classes};
+use super::classes::{COUNTED, Classes};
 use super::numbers::Numbers;
 
 /// Predictions beside labels, of one kind.
@@ -48,7 +48,8 @@ impl Comparison {
         match self {
             Self::Numbers(numbers) => parts.put_later(NUMBERS, (numbers.scores.clone(), numbers.recent.clone())),
             Self::Classes(Classes { known, scores, recent, .. }) => {
-                parts.put_later(CLASSES, (known.names().to_vec(), scores.clone(), recent.clone()));
+                let reliability = scores.reliability().clone();
+                parts.put_later(COUNTED, (known.names().to_vec(), scores.clone(), recent.clone(), reliability));
             }
         }
     }

@@ -4,7 +4,7 @@ use millstream_core::Baselines;
 use serde::{Deserialize, Serialize};
 
 use super::confusion::Confusion;
-use super::{ClassScores, NumberScores, is_plausible};
+use super::{ClassScores, NumberScores, Reliability, is_plausible};
 use crate::label::Task;
 
 /// Scores both baselines, each predicting a row before it knows its label.
@@ -57,6 +57,22 @@ impl BaselineScores {
             }
             (Self::Nothing, Self::Nothing) => true,
             _ => false,
+        }
+    }
+
+    /// How far the shares of classes are off as probabilities, which is kept beside the others.
+    pub(crate) fn reliability(&self) -> Option<&Reliability> {
+        if let Self::Classes(baselines) = self { Some(baselines.majority.reliability()) } else { None }
+    }
+
+    /// The same, with what was kept beside them.
+    pub(crate) fn with_reliability(self, reliability: Option<Reliability>) -> Self {
+        match self {
+            Self::Classes(mut baselines) => {
+                baselines.majority = baselines.majority.with_reliability(reliability.unwrap_or_default());
+                Self::Classes(baselines)
+            }
+            others => others,
         }
     }
 

@@ -19,6 +19,7 @@ pub struct ClassScores {
     confusion: Confusion,
     log_loss: LogLoss,
     brier: f64,
+    #[serde(skip)]
     reliability: Reliability,
     /// Of the positive of two classes.
     histogram: Option<Histogram>,
@@ -40,6 +41,16 @@ impl ClassScores {
             probable: true,
             decision: Certainty::Probability.into(),
         }
+    }
+
+    /// How far probabilities are off, which is kept beside the others.
+    pub fn reliability(&self) -> &Reliability {
+        &self.reliability
+    }
+
+    /// The same, with what was kept beside them.
+    pub fn with_reliability(self, reliability: Reliability) -> Self {
+        Self { reliability, ..self }
     }
 
     /// The same, where classes are chosen otherwise, or by scores. Of these there are no figures about probabilities.
@@ -166,7 +177,7 @@ impl ClassScores {
             ("auc", of_ranks(Histogram::area)),
             ("pr_auc", of_ranks(Histogram::average_precision)),
             ("brier", self.brier / rows),
-            ("ece", self.reliability.error() / rows),
+            ("ece", self.reliability.error()),
         ])
     }
 }

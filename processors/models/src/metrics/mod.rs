@@ -19,6 +19,7 @@ pub use classes::ClassScores;
 pub use means::MeanScores;
 pub use numbers::NumberScores;
 pub use recent::Recent;
+pub use reliability::Reliability;
 pub use rewards::RewardScores;
 
 use crate::decision::Decision;
@@ -86,6 +87,19 @@ impl Scores {
             (Self::Classes(scores), Self::Classes(other)) => scores.decide_like(other),
             (Self::Means(scores), Self::Means(other)) => scores.named_like(other),
             _ => {}
+        }
+    }
+
+    /// How far probabilities are off, of classes: it is kept beside the others.
+    pub(crate) fn reliability(&self) -> Option<&Reliability> {
+        if let Self::Classes(scores) = self { Some(scores.reliability()) } else { None }
+    }
+
+    /// The same, with what was kept beside them.
+    pub(crate) fn with_reliability(self, reliability: Option<Reliability>) -> Self {
+        match self {
+            Self::Classes(scores) => Self::Classes(scores.with_reliability(reliability.unwrap_or_default())),
+            others => others,
         }
     }
 

@@ -11,7 +11,7 @@ use super::{Copies, Input, Model, Predictions, Signature, diverged, divergence};
 use crate::device::OpenDevice;
 use crate::drift::DetectorSettings;
 use crate::label::Class;
-use crate::metrics::{BaselineScores, Recent, Scores};
+use crate::metrics::{BaselineScores, Recent, Reliability, Scores};
 use crate::profile::{FeatureProfile, Sample};
 
 /// A model together with its scores, and those of the baselines on the same rows.
@@ -56,6 +56,15 @@ impl Scoreboard {
     }
 }
 
+/// What is kept of a model's scores, and of the rows that it has learned.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    scoreboard: Scoreboard,
+    /// Of the learned rows, of those that were held out, and of the baselines.
+    reliability: [Option<Reliability>; 3],
+    sample: Sample,
+}
+
 /// What a row is scored by.
 struct Scored<'a> {
     prediction: &'a [f64],
@@ -75,9 +84,11 @@ impl<'a> Scored<'a> {
 
 /// The parts of the state.
 const MODEL: &str = "model";
-const SCORES: &str = "scores";
+const SCORED: &str = "scored";
 const DRIFT: &str = "drift";
-const SAMPLE: &str = "sample";
+
+/// The part of format 4 in place of `scored`: a scoreboard, and nothing beside it.
+const SCORES_OF_FORMAT_4: &str = "scores";
 
 impl ScoredModel {
     /// A model that has learned nothing.
@@ -101,8 +112,11 @@ impl ScoredModel {
     /// Adds what it takes to go on from here. It is turned into bytes later, so that nobody waits for it.
     pub fn keep(&self, parts: &mut Parts) -> Result<()> {
         self.copies.keep(MODEL, &self.model, parts)?;
-        parts.put_later(SCORES, self.scoreboard.clone());
-        parts.put_later(SAMPLE, self.sample.clone());
+        let (scoreboard, sample) = (self.scoreboard.clone(), self.sample.clone());
+        let Scoreboard { learned, held_out, baselines, .. } = &self.scoreboard;
+        let reliability = [learned.reliability(), held_out.reliability(), baselines.reliability()]
+            .map(Option::<&Reliability>::cloned);
+        parts.put_later(SCORED, Kept { scoreboard, reliability, sample });
         if let Some(watched) = &self.watched {
             parts.put_later(DRIFT, watched.state());
         }
@@ -112,7 +126,15 @@ impl ScoredModel {
     /// Goes on from what a model of the same signature, but for its threshold, has kept; on the CPU, until something else is said.
     pub fn restore(&mut self, state: &State) -> Result<()> {
         let model = Model::load_like(self.model.signature(), state.bytes(MODEL)?)?;
-        let mut scoreboard: Scoreboard = state.get(SCORES)?;
+        let kept = if state.has(SCORES_OF_FORMAT_4) {
+            Kept { scoreboard: state.get(SCORES_OF_FORMAT_4)?, reliability: [None, None, None], sample: Sample::new() }
+        } else {
+            state.get(SCORED)?
+        };
+        let Kept { mut scoreboard, reliability: [learned, held_out, baselines], sample } = kept;
+        scoreboard.learned = scoreboard.learned.with_reliability(learned);
+        scoreboard.held_out = scoreboard.held_out.with_reliability(held_out);
+        scoreboard.baselines = scoreboard.baselines.with_reliability(baselines);
         if !scoreboard.is_like(&self.scoreboard) {
             return Err(Error::new("the scores in the state are damaged, or not those of this model"));
         }
@@ -121,7 +143,6 @@ impl ScoredModel {
         if let Some(watched) = &mut self.watched {
             watched.restore(state.get(DRIFT)?)?;
         }
-        let sample: Sample = state.get(SAMPLE)?;
         sample.check(&model.signature().features)?;
         (self.model, self.scoreboard, self.sample) = (model, scoreboard, sample);
         Ok(())
