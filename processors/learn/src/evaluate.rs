@@ -86,7 +86,7 @@ impl EvaluateSettings {
         let probabilities = self.probabilities(&classes, schema)?;
         let fixed = !classes.is_empty();
         let scores = ClassScores::new(classes.len());
-        Ok(Comparison::Classes(Classes {
+        Ok(Comparison::Classes(Box::new(Classes {
             label,
             prediction,
             probabilities,
@@ -94,7 +94,7 @@ impl EvaluateSettings {
             fixed,
             scores,
             recent: Recent::default(),
-        }))
+        })))
     }
 
     /// The classes that are known before the first row, in their order.

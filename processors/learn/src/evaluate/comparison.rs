@@ -9,7 +9,7 @@ use super::numbers::Numbers;
 /// Predictions beside labels, of one kind.
 pub(super) enum Comparison {
     Numbers(Numbers),
-    Classes(Classes),
+    Classes(Box<Classes>),
 }
 
 /// The part of the state with the figures of numbers.
@@ -47,7 +47,8 @@ impl Comparison {
     pub fn keep(&self, parts: &mut Parts) {
         match self {
             Self::Numbers(numbers) => parts.put_later(NUMBERS, (numbers.scores.clone(), numbers.recent.clone())),
-            Self::Classes(Classes { known, scores, recent, .. }) => {
+            Self::Classes(classes) => {
+                let Classes { known, scores, recent, .. } = &**classes;
                 let reliability = scores.reliability().clone();
                 parts.put_later(COUNTED, (known.names().to_vec(), scores.clone(), recent.clone(), reliability));
             }
