@@ -74,6 +74,14 @@ assert Rows([{"a": 1}, {"b": 2}]).to_arrow().column_names == ["a", "b"]
 refused(lambda: models.predict("fraud", [[1, 2]]), "dictionaries", kind=TypeError)
 refused(lambda: models.predict("fraud", [{"amount": b"1"}]), "bytes", kind=TypeError)
 
+# A row has one label, however often that is sent.
+asked = models.predict("fraud", frame.to_dict("records"), ids=True)
+labels = [{"id": row["id"], "label": bool(row["prediction"])} for row in asked]
+assert [models.learn("fraud", labels), models.learn("fraud", labels), models.learn("fraud", [])] == [2, 0, 0]
+assert refused(lambda: models.learn("fraud", [{"id": labels[0]["id"], "label": True}]), "rows[0]").status == 409
+assert refused(lambda: models.learn("fraud", [{"id": "none", "label": True}]), "rows[0].id").status == 404
+assert models.predict("fraud", [], ids=True) == []
+
 # What is wrong is said as the server says it, whichever protocol it is of.
 assert refused(lambda: models.predict("none", frame), "`none` is not served").status == 404
 assert refused(lambda: models.predict("fraud", frame.assign(amount=float("nan"))), "feature `amount` is null").status == 400

@@ -32,12 +32,24 @@ class Client:
 
     # Predictions.
 
-    def predict(self, model: str, rows: AnyRows, *, version: str | int | None = None) -> Any:
-        """Predicts rows by a model that is served: a prediction a row, as what the rows were sent as. ``version`` is a number or an alias."""
+    def predict(self, model: str, rows: AnyRows, *, version: str | int | None = None, ids: bool = False) -> Any:
+        """Predicts rows by a model that is served: a prediction a row, as what the rows were sent as. ``version`` is a number or an alias. With ``ids`` each prediction
+        has the ``id`` by which :meth:`learn` knows it; the server has to keep a log of requests."""
         path = _path("models", model, "predict", query={"version": version})
         # It changes nothing, and may be asked for twice.
         said = self._json("POST", path, {"rows": records(rows)}, again=True)
-        return like(rows, said["predictions"])
+        predictions = said["predictions"]
+        if ids and predictions:
+            if "ids" not in said:
+                raise MillstreamError("predictions have no ids: the server keeps no log of requests (`[serve.log]`), or it is full", 200, body=said)
+            predictions = [{"id": known_by, **prediction} for known_by, prediction in zip(said["ids"], predictions)]
+        return like(rows, predictions)
+
+    def learn(self, model: str, labels: AnyRows) -> int:
+        """Says what became of rows that were predicted: rows with the ``id`` of a prediction and its ``label``. When it returns, they are durable, and flows will learn
+        them. Returns how many had no label before."""
+        # The same label again counts once.
+        return int(self._json("POST", _path("models", model, "learn"), {"rows": records(labels)}, again=True)["rows"])
 
     # Flows.
 
