@@ -51,6 +51,10 @@ class Client:
         # The same label again counts once.
         return int(self._json("POST", _path("models", model, "learn"), {"rows": records(labels)}, again=True)["rows"])
 
+    def inputs(self, model: str, *, version: str | int | None = None) -> Rows:
+        """How what a version was asked of late differs from what it has learned: drift, missing and unseen values, a row for each feature."""
+        return Rows(self._json("GET", _path("models", model, "inputs", query={"version": version}))["inputs"])
+
     # Flows.
 
     def flows(self) -> Rows:
