@@ -39,6 +39,8 @@ impl Service {
     /// Listens, and answers from now on.
     pub async fn start(settings: &DaemonSettings, repository: Arc<Repository>, keys: Keys) -> Result<Self> {
         let serve = &settings.serve;
+        // Before anybody is told that it serves.
+        let log = request_log(settings).await?;
         let tls = serve.tls.load(&settings.data).map_err(|problem| Error::new(problem.to_string()))?;
         let connections = serve.connections as usize;
         let listening = Listening { connections, of_one: connections, ..SERVING };
@@ -49,7 +51,6 @@ impl Service {
         let (tls, gate) = (server.tls(), Gate::of_serving(serve, keys.tokens, keys.audit));
         let trials = serve.trials().map_err(|problem| Error::new(problem.to_string()))?;
         let (max_body, room) = (serve.body.0, Room::new(serve.bodies.0));
-        let log = request_log(settings).await?;
         let tidying = log.clone().map(|log| tokio::spawn(log.keep_tidy()));
         let state = Serving { repository: repository.clone(), max_body, room, trials, log };
         let (stop, stopped) = watch::channel(false);

@@ -12,6 +12,7 @@ use millstream_core::{
     Problem, Problems, Progress, Report, Result, ResultExt as _, State, timestamp,
 };
 use millstream_formats::{Decoder, Format, ReadBodies, Rows, SiftedRows};
+use millstream_models::registry::check_model_name;
 use millstream_store::{LocalFiles, LogFollower, LogMark, Mark, Record};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -104,6 +105,7 @@ impl InputSettings for ServedInput {
             Format::<ReadBodies>::named("ndjson").ok_or_else(|| Problem::new("this build reads no rows of JSON"))?;
         let decoder = format.decoder(&self.schema, context)?;
         let schema = self.with_own_columns(&decoder.schema())?;
+        check_model_name(&self.model).map_err(|error| Problem::new(error.to_string()).at(["model"]))?;
         let reader = self.reader.clone().unwrap_or_else(|| format!("{}.{}", context.flow, context.node));
         if reader.is_empty() || reader.starts_with('.') || reader.contains('/') {
             let problem = Problem::new(format!("`{reader}` can't be the name of a folder")).at(["reader"]);
@@ -199,6 +201,8 @@ impl Source {
                     self.folder.display()
                 )));
             }
+            // Who can't go on leaves no mark, which would hold the log up.
+            LogFollower::open(Arc::new(LocalFiles), &self.folder, self.position)?;
             // Before it is looked what there is, so that it stays.
             if self.is_durable && self.mark.is_none() {
                 self.mark = Some(LogMark::take(Arc::new(LocalFiles), &self.folder, &self.reader)?);

@@ -250,9 +250,10 @@ impl Served {
         logged.inspect_err(|error| tracing::warn!("predictions are answered without ids: {error}")).ok()
     }
 
-    /// What it learns from, if it learns from a label.
-    pub(crate) fn label(&self) -> Option<&Label> {
-        self.model().signature().label.as_ref()
+    /// What it learns from, if it learns from a label, and the largest number that it can learn.
+    pub(crate) fn label(&self) -> Option<(&Label, f64)> {
+        let signature = self.model().signature();
+        signature.label.as_ref().map(|label| (label, signature.largest()))
     }
 
     /// Predicts rows that another version has answered, and counts for how many it says something else.

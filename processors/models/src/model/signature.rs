@@ -1,5 +1,7 @@
 //! What a model learns from, what it predicts, and how: planned from the columns that there are.
 
+use std::collections::HashSet;
+
 use arrow::datatypes::Schema;
 use millstream_core::{Problem, Problems, Result, ResultExt};
 use serde::{Deserialize, Serialize};
@@ -216,7 +218,7 @@ impl Signature {
     }
 
     /// The largest number that may be learned, or learned from as it is.
-    pub(crate) fn largest(&self) -> f64 {
+    pub fn largest(&self) -> f64 {
         self.estimator.settings().largest()
     }
 
@@ -244,6 +246,7 @@ impl Signature {
     /// What has to hold for a model to be built, whoever wrote the signature.
     fn check(&self) -> Result<(), String> {
         self.features.iter().try_for_each(check_slots)?;
+        self.check_names()?;
         let name = self.estimator.name();
         self.estimator.labels().check(name, self.classes())?;
         match (&self.label, self.estimator.labels() == Labels::Nothing) {
@@ -272,6 +275,20 @@ impl Signature {
             return Err(format!("the model would have {weights} weights; {MOST_WEIGHTS} are the most"));
         }
         Ok(())
+    }
+
+    /// No column is there twice.
+    fn check_names(&self) -> Result<(), String> {
+        let mut names = HashSet::new();
+        if let Some(twice) = self.features.iter().find(|feature| !names.insert(&feature.name)) {
+            return Err(format!("`{}` is a feature twice", twice.name));
+        }
+        match &self.label {
+            Some(Label { column, .. }) if names.contains(column) => {
+                Err(format!("`{column}` is the label, so the model would learn from the answer"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

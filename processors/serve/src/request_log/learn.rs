@@ -47,11 +47,16 @@ impl RequestLog {
     /// # Errors
     /// If one can't be taken, by its place among those that were sent: its row is not known, or no more, it has another label, or the
     /// model could not learn it. If they can't be written.
-    pub async fn learn(self: &Arc<Self>, model: &str, learned: &Label, sent: Vec<Sent>) -> Result<Learned, Refusal> {
+    pub async fn learn(
+        self: &Arc<Self>,
+        model: &str,
+        (learned, largest): (&Label, f64),
+        sent: Vec<Sent>,
+    ) -> Result<Learned, Refusal> {
         let (log, model, learned) = (self.clone(), model.to_owned(), learned.clone());
         let prepared = tokio::task::spawn_blocking(move || {
             let count = sent.len();
-            log.prepare(&model, &learned, sent).map(|ready| (count, ready))
+            log.prepare(&model, (&learned, largest), sent).map(|ready| (count, ready))
         });
         let prepared = prepared.await.map_err(|error| Refusal::internal(&Error::new(error.to_string())))?;
         let (count, Some(ready)) = prepared? else { return Ok(Learned::default()) };
@@ -63,11 +68,16 @@ impl RequestLog {
     }
 
     /// Checks labels, finds their rows, and notes that they are being written.
-    fn prepare(&self, model: &str, learned: &Label, sent: Vec<Sent>) -> Result<Option<Ready>, Refusal> {
+    fn prepare(
+        &self,
+        model: &str,
+        (learned, largest): (&Label, f64),
+        sent: Vec<Sent>,
+    ) -> Result<Option<Ready>, Refusal> {
         if sent.is_empty() {
             return Ok(None);
         }
-        let by_number = self.by_number(learned, sent)?;
+        let by_number = self.by_number((learned, largest), sent)?;
         let mut rows = Rows { log: self, model, finder: self.log.finder(), found: None };
         let mut of = Vec::with_capacity(by_number.len());
         let mut text = Vec::new();
@@ -86,10 +96,16 @@ impl RequestLog {
     }
 
     /// The labels by the numbers of their rows, with their places among those that were sent.
-    fn by_number(&self, learned: &Label, sent: Vec<Sent>) -> Result<BTreeMap<u64, (usize, Value)>, Refusal> {
+    fn by_number(
+        &self,
+        (learned, largest): (&Label, f64),
+        sent: Vec<Sent>,
+    ) -> Result<BTreeMap<u64, (usize, Value)>, Refusal> {
         let mut by_number: BTreeMap<u64, (usize, Value)> = BTreeMap::new();
         for (at, Sent { id, label: value }) in sent.into_iter().enumerate() {
-            label::check(learned, &value).map_err(|why| Refusal::wrong(format!("`rows[{at}].label`: {why}")))?;
+            let value = label::plain(value);
+            label::check(learned, largest, &value)
+                .map_err(|why| Refusal::wrong(format!("`rows[{at}].label`: {why}")))?;
             let number = self.names.number(&id).ok_or_else(|| self.unknown(at))?;
             match by_number.get(&number) {
                 Some((other, before)) if *before != value => {

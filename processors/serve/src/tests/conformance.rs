@@ -76,6 +76,7 @@ fn the_input_keeps_to_what_all_do() {
         wrong: &[
             ("log = 'requests'\nmodel = 'fraud'\nschema = { model_version = 'utf8' }", "schema.model_version"),
             ("log = 'requests'\nmodel = 'fraud'\nreader = '../x'\nschema = { a = 'utf8' }", "reader"),
+            ("log = 'requests'\nmodel = 'fraud@latest'\nschema = { a = 'utf8' }", "model"),
         ],
         excuses: &[],
     };

@@ -45,6 +45,10 @@ struct Reading {
 
 impl Reading {
     async fn of(folder: &Path, table: &str, from: Option<u64>, home: &Home) -> Self {
+        Self::open(folder, table, from, home).await.unwrap()
+    }
+
+    async fn open(folder: &Path, table: &str, from: Option<u64>, home: &Home) -> millstream_core::Result<Self> {
         let text = format!("log = {:?}\nmodel = \"fraud\"\n{table}", folder.display().to_string());
         let settings: ServedInput = parse(&text);
         let mut input = (settings.plan(&context()).unwrap().build)().unwrap();
@@ -53,8 +57,8 @@ impl Reading {
             parts.put("log", &None::<String>).unwrap();
             input.restore(&Positions::from([("".into(), from)]), &parts.into_state().unwrap()).unwrap();
         }
-        input.open(home).await.unwrap();
-        Self { input, position: from.unwrap_or(0) }
+        input.open(home).await?;
+        Ok(Self { input, position: from.unwrap_or(0) })
     }
 
     /// The rows that come next, as text, without their ids and times.
@@ -247,6 +251,10 @@ async fn what_all_have_taken_is_removed_and_what_nobody_has_read_is_not() {
     assert_eq!(learn(&server, &[(&first[0], json!(true))]).await.status, 404);
     let ids = predict(&server, &[1.0]).await;
     assert_eq!(learn(&server, &[(&ids[0], json!(true))]).await.good()["rows"], 1);
+    // Who would have to go on from what is gone leaves no mark, which would hold the log up.
+    let late = format!("reader = \"late\"\n{PREDICTED}");
+    assert!(Reading::open(folder.path(), &late, Some(1), &home).await.is_err());
+    assert!(!folder.path().join("readers/late").exists());
 }
 
 #[tokio::test]
