@@ -10,7 +10,9 @@ mod window;
 use millstream_core::{Error, Result};
 
 use crate::device::OpenDevice;
+use crate::encode::Feature;
 use crate::estimator::{Certainty, Estimator, Predict, Step, positive};
+use crate::layers::Layer;
 use crate::onnx::{Encoded, Graph, Value};
 use crate::tensors::Tensors;
 use curve::Curve;
@@ -182,6 +184,10 @@ impl Estimator for Calibrated {
 
     fn to_onnx(&self, _graph: &mut Graph, _row: &Encoded) -> Result<Value> {
         Err(Error::new("what is calibrated is not written as ONNX"))
+    }
+
+    fn layers(&self, _features: &[Feature]) -> Result<Vec<Layer>> {
+        Err(Error::new("its predictions are calibrated, and no layer does that"))
     }
 
     fn another(&self) -> Box<dyn Estimator> {

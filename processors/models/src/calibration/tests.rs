@@ -1,4 +1,6 @@
 use super::*;
+use crate::layers::Layout;
+use crate::{Missing, Model, Signature};
 
 fn noise(row: usize, salt: u64) -> f64 {
     let mixed = (row as u64 * 16 + salt).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -83,4 +85,20 @@ fn what_is_all_of_one_kind_has_no_curve_and_odd_scores_do_no_harm() {
     }
     assert_eq!(Curve::of(CalibrationMethod::Isotonic, &[[0.0, 0.5], [1.0, 0.4]]), None);
     assert_eq!(Curve::of(CalibrationMethod::Platt, &[[0.0, 0.5], [1.0, 0.6]]), None);
+}
+
+#[test]
+fn what_is_calibrated_is_not_written_as_layers() {
+    let rows = millstream_testkit::table("a:float64 y:boolean\n1 true\n2 false");
+    let estimator = serde_json::from_str(r#"{ "type": "logistic_regression" }"#).unwrap();
+    let features = crate::Features::Listed(vec!["a".into()]);
+    let signature = Signature::plan(&rows.schema(), &estimator, &features, "y", None, Missing::Fail).unwrap();
+    let written = |signature: Signature| {
+        let mut model = Model::new(signature);
+        model.step_batch(&rows).unwrap();
+        model.to_hdf5(Layout::Named, &[]).map_err(|error| error.to_string())
+    };
+    assert!(written(signature.clone()).is_ok());
+    let calibrated = signature.with_calibration(Some(serde_json::from_str(r#""platt""#).unwrap())).unwrap();
+    assert_eq!(written(calibrated).unwrap_err(), "its predictions are calibrated, and no layer does that");
 }

@@ -231,9 +231,6 @@ impl Model {
     /// # Errors
     /// If it is neither a network nor linear, or is calibrated.
     pub fn to_hdf5(&self, layout: Layout, properties: &[(String, String)]) -> Result<Vec<u8>> {
-        if self.signature.calibration.is_some() {
-            return Err(Error::new("its predictions are calibrated, which has no layers"));
-        }
         layers::write(&self.layers()?, layout, properties)
     }
 

@@ -162,9 +162,9 @@ async fn learn(
         || Refusal::not_found("this server keeps no log of requests (`[serve.log]`), so that predictions have no ids");
     let log = serving.log.as_ref().ok_or_else(no_log)?;
     let no_label = || Refusal::wrong(format!("model `{model}` learns from no label"));
-    let learned = served.label().ok_or_else(no_label)?;
+    let label = served.label().ok_or_else(no_label)?;
     let Labels { rows } = body::json(&bytes)?;
-    let learned = log.learn(&model, learned, rows).await?;
+    let learned = log.learn(&model, label, rows).await?;
     served.figures.labelled(learned.rows);
     Ok(Json(Taken { model, learned }))
 }
