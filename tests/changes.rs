@@ -3,10 +3,11 @@
 
 use std::fs::OpenOptions;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use millstream_testkit::free_port;
 use serde_json::Value;
 
 use crate::daemons::{Answer, Daemon, NEW, PATIENCE, TOML, ask_at};
@@ -247,7 +248,7 @@ fn post(port: u16, id: u64) {
 #[test]
 fn a_listener_refuses_no_connection_while_its_flow_is_changed() {
     let workshop = Workshop::new();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let text = |number: u64| PUSHED.replace("PORT", &port.to_string()).replace("NUMBER", &number.to_string());
     let daemon = Daemon::start(&workshop);
     put(&daemon, "pushed", &text(1), NEW).unwrap();

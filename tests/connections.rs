@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
+use millstream_testkit::free_port;
+
 use crate::millstream::{Ran, Workshop};
 
 /// A flow that reads from a broker with a password. What it says of its brokers has the password in it, as a careless message would.
@@ -89,7 +91,7 @@ fn all_who_do_not_answer_are_said_at_once() {
     // One takes connections and says nothing, the other takes none.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = silent.local_addr().unwrap().to_string();
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let closed = format!("127.0.0.1:{}", free_port());
     let input = |name: &str, broker: &str| {
         format!(
             "[input.{name}]\ntype = \"kafka\"\nbrokers = \"{broker}\"\ntopics = [\"a\"]\nformat = \"raw\"\n\

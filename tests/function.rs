@@ -1,8 +1,8 @@
 //! `millstream function`: models and flows as platforms for functions start, ask and end them.
 
-use std::net::TcpListener;
 use std::process::Command;
 
+use millstream_testkit::free_port;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -43,11 +43,6 @@ fn begin(function: &Function, path: &str, body: &str) -> Connection {
     );
     connection.send(head.as_bytes());
     connection
-}
-
-/// A port that nobody listens at.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use millstream_store::crash;
+use millstream_testkit::free_port;
 use serde_json::Value;
 
 use crate::millstream::{Ran, Running, Workshop};
@@ -240,7 +241,7 @@ fn rows_wait_for_a_receiver_that_is_away() {
 /// The other flow takes requests with the same key once, so that each row counts once in it.
 #[test]
 fn one_flow_sends_to_another() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let (sending, taking) = (Workshop::new(), Workshop::new());
     taking.write(
         "flow.toml",

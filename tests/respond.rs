@@ -1,10 +1,11 @@
 //! Requests that a flow answers, and labels that name them: each counts once, whatever happens to the process.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use millstream_testkit::free_port;
 use serde_json::{Value, json};
 
 use crate::millstream::{Running, Workshop, project};
@@ -24,8 +25,7 @@ impl Flow {
         let workshop = Workshop::new();
         let flow = std::fs::read_to_string(project().join("flows/ask_and_learn.toml")).unwrap();
         workshop.write("flow.toml", &flow);
-        let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let ports = [port(), port()];
+        let ports = [free_port(), free_port()];
         let running = Some(Self::run(&workshop, ports));
         Self { workshop, ports, running }
     }

@@ -1,9 +1,11 @@
 //! Flows that listen to syslog, with the real binary, which is killed: what was in its log counts once.
 
 use std::io::Write as _;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
+
+use millstream_testkit::free_port;
 
 use crate::millstream::{Running, Workshop};
 use crate::site::Site;
@@ -49,7 +51,7 @@ impl Site for PortSite {
 
 impl PortSite {
     fn new() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let site = Self { workshop: Workshop::new(), port };
         site.workshop.write("flow.toml", FLOW);
         site

@@ -101,7 +101,7 @@ fn http_to_kafka_sends_each_event_once() {
     let workshop = Workshop::new();
     let flow = std::fs::read_to_string(project().join("flows/http_to_kafka.toml")).unwrap();
     workshop.write("flow.toml", &flow.replace("interval = \"1s\"", "interval = \"50ms\""));
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = millstream_testkit::free_port();
     let start = || {
         let mut command = workshop.command(&["run", "--json", "flow.toml", "--state", "state"]);
         command.env("LISTEN", format!("127.0.0.1:{port}")).env("KAFKA_BROKERS", kafka.brokers());

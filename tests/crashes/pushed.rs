@@ -1,10 +1,11 @@
 //! Rows that are pushed: what was acknowledged comes out once, whatever happens to the process meanwhile.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use millstream_testkit::free_port;
 use serde_json::Value;
 
 use super::graphs::line;
@@ -47,7 +48,7 @@ struct Pushed {
 impl Pushed {
     fn new() -> Self {
         let workshop = Workshop::new();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         workshop.write("flow.toml", &FLOW.replace("PORT", &port.to_string()));
         Self { workshop, port, rows: 0, unanswered: None }
     }

@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use millstream_testkit::free_port;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -20,10 +21,6 @@ use crate::millstream::Workshop;
 
 /// How long anything may take here.
 const PATIENCE: Duration = Duration::from_secs(180);
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// A flow that takes rows, and more settings of its input.
 fn takes(port: u16, name: &str, more: &str) -> String {

@@ -16,6 +16,7 @@ mod mysql;
 #[cfg(feature = "nats")]
 mod nats;
 mod patience;
+mod port;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod proxy;
@@ -41,6 +42,7 @@ pub use mysql::Mysql;
 #[cfg(feature = "nats")]
 pub use nats::Nats;
 pub use patience::await_progress;
+pub use port::free_port;
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
 pub use proxy::{Fault, Proxy};
