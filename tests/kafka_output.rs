@@ -115,7 +115,12 @@ impl<'a> SinkSite<'a> {
         let (mut seen, mut since) = (0, Instant::now());
         while seen < rows {
             if since.elapsed() > Duration::from_secs(180) {
-                panic!("{seen} of {rows} rows are visible, and the flow says:\n{}", running.last_words());
+                let sent = self.kafka.read_uncommitted(&self.topic).len();
+                let state = ["manifests", "commits"].map(|part| self.workshop.list(&format!("state/flow/{part}")));
+                let said = running.last_words();
+                panic!(
+                    "{seen} of {rows} rows are visible, {sent} were sent, the state has {state:?}, and the flow says:\n{said}"
+                );
             }
             std::thread::sleep(Duration::from_millis(50));
             let now = self.ids().len();

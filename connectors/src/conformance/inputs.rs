@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 
 use millstream_testkit::{InputSamples, Lacks, Source};
@@ -117,7 +117,7 @@ fn replace_stdin(folder: &Path, text: &str) {
 }
 
 pub fn http_listen() -> InputSamples {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = millstream_testkit::free_port();
     let settings = |format: &str| format!("address = '127.0.0.1:{port}'\nformat = '{format}'\n{SCHEMA}");
     InputSamples {
         node: "http_listen",

@@ -35,7 +35,7 @@ struct Site {
 
 impl Site {
     fn new(settings: &str) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = millstream_testkit::free_port();
         let settings = format!("address = \"127.0.0.1:{port}\"\n{settings}");
         Self { settings, port, home: tempfile::tempdir().unwrap() }
     }

@@ -1,12 +1,12 @@
 //! The suite that every node passes.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 
 use millstream_core::NodeTypes;
-use millstream_testkit::{InputSamples, Source, check_inputs};
+use millstream_testkit::{InputSamples, Source, check_inputs, free_port};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -22,10 +22,6 @@ const WRONG: &[(&str, &str)] = &[
     ("max_log = '1MiB'", "max_log"),
     ("timezone = 'Atlantis'", "timezone"),
 ];
-
-fn port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// Makes a certificate of its own authority, and its key.
 fn certificate(folder: &Path, name: &str) {
@@ -70,7 +66,7 @@ fn send_encrypted(folder: &Path, who: &str, port: u16, text: &str) -> std::io::R
 fn inputs() {
     let mut types = NodeTypes::default();
     register(&mut types);
-    let (tcp, udp) = (port(), port());
+    let (tcp, udp) = (free_port(), free_port());
     let settings = |transport: &str, port: u16| {
         format!("transport = '{transport}'\naddress = '127.0.0.1:{port}'\nmax_message = '100B'")
     };
@@ -90,7 +86,7 @@ fn inputs() {
     });
     let folder = tempfile::tempdir().unwrap();
     ["server", "client", "other"].iter().for_each(|name| certificate(folder.path(), name));
-    let tls = port();
+    let tls = free_port();
     let at = |name: &str| folder.path().join(name).display().to_string();
     let keys = format!(
         "tls = {{ certificate = '{}', key = '{}', client_ca = '{}' }}",

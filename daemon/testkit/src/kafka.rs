@@ -139,8 +139,17 @@ impl Kafka {
 
     /// All that a consumer sees that knows of transactions, partition by partition.
     pub fn read(&self, topic: &str) -> Vec<Received> {
+        self.read_as(topic, "read_committed")
+    }
+
+    /// All that a consumer sees that knows nothing of transactions: also what is of one that is open, or was aborted.
+    pub fn read_uncommitted(&self, topic: &str) -> Vec<Received> {
+        self.read_as(topic, "read_uncommitted")
+    }
+
+    fn read_as(&self, topic: &str, isolation: &str) -> Vec<Received> {
         let mut config = self.config();
-        config.set("group.id", "test").set("enable.partition.eof", "true").set("isolation.level", "read_committed");
+        config.set("group.id", "test").set("enable.partition.eof", "true").set("isolation.level", isolation);
         let consumer: BaseConsumer = config.set("auto.offset.reset", "error").create().unwrap();
         let partitions = consumer.fetch_metadata(Some(topic), WAIT).unwrap().topics()[0].partitions().len();
         let mut list = TopicPartitionList::new();
