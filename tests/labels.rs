@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::daemons::{Daemon, NEW};
 use crate::millstream::{Running, Workshop, project};
-use crate::serving::Log;
+use crate::serving::{Log, address_of};
 
 /// How long something may take on a machine that has much to do.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -27,8 +28,7 @@ struct Circle {
 impl Circle {
     fn start() -> Self {
         let workshop = Workshop::new();
-        let flow = std::fs::read_to_string(project().join("flows/learn_from_served.toml")).unwrap();
-        workshop.write("flow.toml", &flow);
+        workshop.write("flow.toml", &flow());
         workshop.write("serve.toml", "[serve]\naddress = '127.0.0.1:0'\nfollow = '50ms'\n");
         let made = workshop.run(&["token", "create", "--name", "me", "--role", "operator"]);
         assert_eq!(made.code, 0, "{}", made.stderr);
@@ -60,27 +60,17 @@ impl Circle {
         self.server = Some((running, log, address));
     }
 
-    /// The newest version, and how many rows it has learned of.
-    fn newest(&self) -> Option<(u64, u64)> {
-        let folder = "models/card_fraud/versions";
-        let name = self.workshop.exists(folder).then(|| self.workshop.list(folder).pop())??;
-        let card = format!("{folder}/{name}/card.json");
-        let card: Value =
-            self.workshop.exists(&card).then(|| serde_json::from_str(&self.workshop.read(&card)).unwrap())?;
-        Some((name.parse().unwrap(), card["rows"].as_u64().unwrap()))
-    }
-
     /// Waits until the newest version has learned of so many rows, and not of more. Returns its number.
     fn wait_for_rows(&mut self, rows: u64) -> u64 {
         let begin = Instant::now();
         loop {
-            if let Some((version, learned)) = self.newest().filter(|(_, learned)| *learned >= rows) {
+            if let Some((version, learned)) = newest(&self.workshop).filter(|(_, learned)| *learned >= rows) {
                 assert_eq!(learned, rows, "a label has trained twice");
                 return version;
             }
             let flow = self.flow.as_mut().unwrap();
             assert!(!flow.has_ended(), "{}", flow.last_words());
-            assert!(begin.elapsed() < PATIENCE, "{:?} of {rows} rows", self.newest());
+            assert!(begin.elapsed() < PATIENCE, "{:?} of {rows} rows", newest(&self.workshop));
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -98,6 +88,20 @@ impl Circle {
     fn learn(&self, ids: &[String]) -> Value {
         self.client().learn(ids).unwrap()
     }
+}
+
+/// The newest version, and how many rows it has learned of.
+fn newest(workshop: &Workshop) -> Option<(u64, u64)> {
+    let folder = "models/card_fraud/versions";
+    let name = workshop.exists(folder).then(|| workshop.list(folder).pop())??;
+    let card = format!("{folder}/{name}/card.json");
+    let card: Value = workshop.exists(&card).then(|| serde_json::from_str(&workshop.read(&card)).unwrap())?;
+    Some((name.parse().unwrap(), card["rows"].as_u64().unwrap()))
+}
+
+/// The flow of the library, which reads the log of the server beside it.
+fn flow() -> String {
+    std::fs::read_to_string(project().join("flows/learn_from_served.toml")).unwrap()
 }
 
 /// Who asks a server, and says what became of it.
@@ -188,6 +192,48 @@ fn labels_train_once_whoever_is_killed_and_what_was_learned_is_served() {
     let (ids, _) = circle.predict(1);
     circle.learn(&ids);
     circle.wait_for_rows(told + 1);
+}
+
+/// All in one process: the flow, what it has learned, the log, and the labels, while the process is killed.
+#[test]
+fn a_daemon_learns_from_the_labels_of_what_it_serves() {
+    let workshop = Workshop::new();
+    let variables = [
+        ("MILLSTREAM__SERVE__ADDRESS", "127.0.0.1:0"),
+        ("MILLSTREAM__SERVE__MODELS", "[\"card_fraud@latest\"]"),
+        ("MILLSTREAM__SERVE__FOLLOW", "50ms"),
+        ("MILLSTREAM__SERVE__LOG__PATH", "requests"),
+    ];
+    let small =
+        flow().replace("rows = 5000", "rows = 50").replace("publish = { rows = 100 }", "publish = { rows = 1 }");
+    let quick = small.replace("interval = \"5s\"", "interval = \"100ms\"\n[flow.epoch]\ninterval = \"20ms\"");
+    let mut daemon = Daemon::start_with(&workshop, &variables);
+    daemon.put("learn_from_served", &quick, &[NEW]).is(201);
+    let token = workshop.run(&["token", "create", "--name", "me", "--role", "operator"]).stdout.trim().to_owned();
+    let learned = |rows: u64| {
+        let begin = Instant::now();
+        while newest(&workshop).is_none_or(|(_, learned)| learned < rows) {
+            assert!(begin.elapsed() < PATIENCE, "{:?} of {rows} rows", newest(&workshop));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(newest(&workshop).unwrap().1, rows, "a label has trained twice");
+    };
+    let client = |daemon: &Daemon| Client { address: address_of(daemon), token: token.clone() };
+    learned(HISTORY);
+    // The server may not have seen it yet.
+    while client(&daemon).post("predict", &json!({ "rows": [] })).is_none_or(|(status, _)| status == 404) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for round in 1..4 {
+        let (ids, _) = client(&daemon).predict(10);
+        assert_eq!(client(&daemon).learn(&ids[..5]).unwrap()["rows"], 5);
+        daemon.kill();
+        daemon = Daemon::start_with(&workshop, &variables);
+        let answer = client(&daemon).learn(&ids).unwrap();
+        assert_eq!((&answer["rows"], &answer["known"]), (&json!(5), &json!(5)));
+        learned(HISTORY + 10 * round);
+    }
+    daemon.stop();
 }
 
 #[test]

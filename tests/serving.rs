@@ -396,7 +396,7 @@ fn a_daemon_serves_what_its_flows_learn() {
 }
 
 /// Where a daemon serves.
-fn address_of(daemon: &Daemon) -> String {
+pub fn address_of(daemon: &Daemon) -> String {
     let line = daemon.earlier.iter().find(|line| line.contains("serving `")).expect("it serves");
     line.rsplit('`').nth(1).unwrap().to_owned()
 }
