@@ -34,6 +34,7 @@ mod postgres;
 mod python;
 mod quickstart;
 mod recovery;
+mod registry;
 mod serving;
 mod sql;
 mod start;
@@ -76,6 +77,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("state", state::run),
     ("recovery", recovery::run),
     ("ingest", ingest::run),
+    ("registry", registry::run),
     ("serving", serving::run),
     ("messages", messages::run),
     ("acquisition", acquisition::run),

@@ -34,7 +34,7 @@ pub fn run() -> Result<Vec<Measurement>> {
 }
 
 /// The server, which waits for its disk at each object: where there is one in memory, 100,000 of them are there in a minute.
-fn services() -> Services {
+pub fn services() -> Services {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { Services::run_in(memory, &["s3"]) } else { Services::run(&["s3"]) }
 }
@@ -43,7 +43,8 @@ fn settings(services: &Services, node: &str) -> Vec<String> {
     vec![format!("{node}.endpoint={}", services.get("S3_ENDPOINT"))]
 }
 
-fn store(services: &Services, url: &str) -> Result<Objects> {
+/// A place in it.
+pub fn store(services: &Services, url: &str) -> Result<Objects> {
     let text = |text: &str| Some(text.to_owned());
     let options = ObjectsOptions {
         endpoint: text(services.get("S3_ENDPOINT")),
