@@ -6,6 +6,7 @@
 
 mod acquisition;
 mod answers;
+mod beside_learning;
 mod bits;
 mod chain;
 mod checkpoints;

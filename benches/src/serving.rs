@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::ingest::{connect, read_answer};
 use crate::measurement::{Goal, Measurement, quantile};
-use crate::{flow, labels, place, python};
+use crate::{beside_learning, flow, labels, place, python};
 
 /// How long each way is measured.
 const TIME: Duration = Duration::from_secs(5);
@@ -62,6 +62,7 @@ pub fn run() -> Result<Vec<Measurement>> {
         let server = Server::mlserver(&folder)?;
         in_a_second(&server.address, &request(&server.address, &json_of(1)))?
     };
+    let learning = beside_learning::measure(&folder, ours)?;
     let slowest = asked(&folder)?;
     let cold = cold_start(&folder)?;
     let labels = labels::measure(&folder)?;
@@ -90,6 +91,7 @@ pub fn run() -> Result<Vec<Measurement>> {
             Goal::AtMost(100.0),
         ),
     ];
+    measured.push(learning);
     measured.extend(labels);
     Ok(measured)
 }
@@ -163,7 +165,7 @@ pub fn millstream(folder: &Path) -> Result<Command> {
 }
 
 /// Free now, and so most likely a moment later.
-fn free_address() -> Result<String> {
+pub fn free_address() -> Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
@@ -201,9 +203,18 @@ fn binary() -> Said {
     Said { lines, body: [head.as_bytes(), &raw].concat() }
 }
 
-fn request(address: &str, Said { lines, body }: &Said) -> Vec<u8> {
+/// A request for the prediction of a row.
+pub fn single(address: &str, model: &str) -> Vec<u8> {
+    request_of(address, model, &json_of(1))
+}
+
+fn request(address: &str, said: &Said) -> Vec<u8> {
+    request_of(address, "numbers", said)
+}
+
+fn request_of(address: &str, model: &str, Said { lines, body }: &Said) -> Vec<u8> {
     let head = format!(
-        "POST /v2/models/numbers/infer HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n{lines}\r\n",
+        "POST /v2/models/{model}/infer HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n{lines}\r\n",
         body.len()
     );
     [head.as_bytes(), body].concat()
