@@ -187,6 +187,8 @@ impl Server {
         });
         let mut server = http1::Builder::new();
         server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER);
+        // Who says that nothing more will come, as `nc -N` does, still wants an answer.
+        server.half_close(true);
         let mut connection = pin!(server.serve_connection(TokioIo::new(stream), answer));
         // What went wrong with a connection is the client's to know.
         tokio::select! {

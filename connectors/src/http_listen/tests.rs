@@ -153,6 +153,19 @@ async fn a_key_is_that_of_a_request() {
 }
 
 #[tokio::test]
+async fn who_has_nothing_more_to_say_is_answered() {
+    let site = Site::new(NDJSON);
+    let mut input = site.open().await;
+    let mut stream = TcpStream::connect(("127.0.0.1", site.port)).unwrap();
+    write!(stream, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\n{{\"a\":1}}\n").unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert_eq!(drain(&mut input).await, [(0, 1)]);
+}
+
+#[tokio::test]
 async fn a_row_that_cannot_be_read_is_refused_at_the_door() {
     let site = Site::new("format = \"csv\"\nschema = { a = \"int64\", b = \"utf8\" }");
     let mut input = site.open().await;
