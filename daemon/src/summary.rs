@@ -1,12 +1,13 @@
 //! What is printed when a flow has ended: tables for people, one line of JSON for programs.
 
+use std::cmp::Reverse;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets};
 use indicatif::HumanCount;
-use millstream_core::{Baselines, ConfusionMatrix, Figures, Metrics, ModelReport, Report};
+use millstream_core::{Baselines, ConfusionMatrix, Evaluation, Figures, Metrics, ModelReport, Report};
 use millstream_engine::file::Diagnostics;
 use millstream_engine::run::{FlowError, Outcome, Status};
 use millstream_engine::stats::{FlowStats, NodeStats};
@@ -144,13 +145,7 @@ fn print_tables(flow: &Ended) {
         match node.report() {
             Some(Report::Model(model)) => note!("\n{}", model_table(&model)),
             Some(Report::Evaluation(evaluation)) => {
-                let title = format!("evaluation `{}`, {} rows", node.name, HumanCount(evaluation.rows));
-                let rows = [("predictions", &evaluation.metrics), ("the last 1,000", &evaluation.recent)];
-                note!("\n{}", metrics_table(&title, &rows));
-                if let Some(confusion) = evaluation.confusion.filter(|confusion| confusion.classes.len() <= MOST_SHOWN)
-                {
-                    note!("\n{}", confusion_table(&confusion));
-                }
+                evaluation_tables(&node.name, &evaluation).iter().for_each(|table| note!("\n{table}"));
             }
             Some(Report::Figures(figures)) => note!("\n{}", figures_table(&node.name, &figures)),
             None => {}
@@ -276,17 +271,45 @@ fn model_table(model: &ModelReport) -> Table {
     let title = format!("model `{}`, {version}, {} rows learned", model.model, HumanCount(model.rows));
     let mut rows = vec![("before learning each row", &model.metrics), ("of these, the last 1,000", &model.recent)];
     rows.extend(model.held_out.as_ref().map(|metrics| ("rows held out", metrics)));
-    let is_regression = model.metrics.get("mae").is_some();
-    let majority = if is_regression { "baseline: mean so far" } else { "baseline: most frequent so far" };
-    let Baselines { persistence, majority: of_majority } = &model.baselines;
-    let baselines = [("baseline: persistence", persistence), (majority, of_majority)];
-    // A model that learns without a label has none.
-    rows.extend(baselines.into_iter().filter(|(_, metrics)| !metrics.0.is_empty()));
+    rows.extend(baselines(&model.baselines));
     metrics_table(&title, &rows)
 }
 
-/// The most classes whose confusion is printed; JSON has that of more.
+/// What needs no model. There is none where there is no label, or nobody knows which classes there are.
+fn baselines(Baselines { persistence, majority }: &Baselines) -> impl Iterator<Item = (&'static str, &Metrics)> {
+    let is_regression = majority.get("mae").is_some();
+    let of_majority = if is_regression { "baseline: mean so far" } else { "baseline: most frequent so far" };
+    let both = [("baseline: persistence", persistence), (of_majority, majority)];
+    both.into_iter().filter(|(_, metrics)| !metrics.0.is_empty())
+}
+
+/// The most classes and segments that are printed; JSON has more.
 const MOST_SHOWN: usize = 10;
+
+/// The figures of all rows, of classes, and of the largest segments.
+fn evaluation_tables(node: &str, evaluation: &Evaluation) -> Vec<Table> {
+    let title = format!("evaluation `{node}`, {} rows", HumanCount(evaluation.rows));
+    let mut rows = vec![("predictions", &evaluation.metrics), ("the last 1,000", &evaluation.recent)];
+    rows.extend(baselines(&evaluation.baselines));
+    let mut tables = vec![metrics_table(&title, &rows)];
+    if let Some(confusion) = evaluation.confusion.as_ref().filter(|known| known.classes.len() <= MOST_SHOWN) {
+        tables.push(confusion_table(confusion));
+        let by_class: Vec<_> = evaluation.by_class.iter().map(|(class, figures)| (class.as_str(), figures)).collect();
+        tables.push(metrics_table("class", &by_class));
+    }
+    let mut segments: Vec<_> = evaluation.segments.iter().collect();
+    segments.sort_by_key(|(_, segment)| Reverse(segment.rows));
+    let named = segments
+        .iter()
+        .take(MOST_SHOWN)
+        .map(|(value, segment)| (format!("`{value}`, {} rows", HumanCount(segment.rows)), &segment.metrics));
+    let named: Vec<_> = named.collect();
+    if !named.is_empty() {
+        let rows: Vec<_> = named.iter().map(|(name, metrics)| (name.as_str(), *metrics)).collect();
+        tables.push(metrics_table("segment", &rows));
+    }
+    tables
+}
 
 fn confusion_table(confusion: &ConfusionMatrix) -> Table {
     let predicted = confusion.classes.iter().map(|class| format!("predicted `{class}`"));
@@ -303,6 +326,7 @@ fn metrics_table(title: &str, rows: &[(&str, &Metrics)]) -> Table {
     let mut table = new_table(std::iter::once(title).chain(names.clone()));
     for (label, metrics) in rows {
         let figures = names.clone().map(|name| match metrics.get(name) {
+            Some(rows) if name == "rows" => HumanCount(rows as u64).to_string(),
             Some(value) if !value.is_nan() => format!("{value:.4}"),
             _ => "-".to_owned(),
         });

@@ -1,5 +1,6 @@
 //! How a model or an evaluation does, in figures.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -136,6 +137,17 @@ pub struct Evaluation {
     pub metrics: Metrics,
     /// Of the last 1000 of these rows.
     pub recent: Metrics,
+    /// What predictions without any model reach on these rows; nothing if it is not known which classes there are.
+    pub baselines: Baselines,
+    /// The figures of each class, in their order.
+    #[serde(serialize_with = "as_map")]
+    pub by_class: Vec<(String, Metrics)>,
     /// Which classes were predicted for which.
     pub confusion: Option<ConfusionMatrix>,
+    /// The figures of rows apart by the values of a column, if they were asked for.
+    pub segments: BTreeMap<String, Evaluation>,
+}
+
+fn as_map<S: serde::Serializer>(entries: &[(String, Metrics)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(entries.iter().map(|(name, metrics)| (name, metrics)))
 }

@@ -3,14 +3,15 @@
 mod classes;
 mod comparison;
 mod numbers;
+mod segments;
 
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::BooleanArray;
 use arrow::datatypes::{DataType, Schema};
 use millstream_core::{
-    Batch, Collector, Evaluation, Kind, Parts, PlanContext, PortPlan, Problem, Problems, Processor, ProcessorPlan,
+    Batch, Collector, Kind, Parts, PlanContext, PortPlan, Problem, Problems, Processor, ProcessorPlan,
     ProcessorSettings, Report, Result, Snapshot, State, Stream, Uses, require_column, type_name,
 };
-use millstream_models::{Class, ClassScores, Recent};
+use millstream_models::{BaselineScores, Class, ClassScores, Recent, Task};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -18,6 +19,7 @@ use crate::columns::classes_of;
 use classes::{Classes, Probabilities};
 use comparison::Comparison;
 use numbers::Numbers;
+use segments::Segments;
 
 /// Compares predictions with labels, and passes the rows on as they are.
 ///
@@ -27,8 +29,9 @@ use numbers::Numbers;
 /// make them. `auc` and `pr_auc` are computed from counts of rows with about the same probability, a five-hundredth apart, and so
 /// mostly right to three digits. `ece`, the expected calibration error, is how far probabilities are from how often they come true, over 15 bins of the same
 /// width: of the positive of two classes, else of the likeliest class. Rows without label or prediction are passed on and not counted; those whose label or prediction is no class,
-/// no finite number or no probability leave by the port `failed`. The metrics are of all rows, and of the last 1000
-/// (`recent`).
+/// no finite number or no probability leave by the port `failed`. The metrics are of all rows, of the last 1000 (`recent`), and, with `by`, of the rows of
+/// each segment (`segments`). Beside them stands what needs no model (`baselines`): the label of the row before, and the mean or the most frequent class so far, where it is known from
+/// the beginning which classes there are; and, of classes, the precision, the recall and the F1 of each (`by_class`).
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluateSettings {
@@ -47,6 +50,17 @@ pub struct EvaluateSettings {
     /// The `as` of the node that made the predictions.
     #[serde(default, rename = "as")]
     prefix: String,
+    /// A column by whose values the figures are also told apart, such as a country: a model that is good on the whole may be bad for some. Rows without a
+    /// value are `(none)`.
+    by: Option<String>,
+    /// How many values of `by` have figures of their own, the first ones. Rows of others are counted together, as `(others)`. Each takes some tens of kilobytes.
+    #[serde(default = "max_segments")]
+    #[schemars(range(min = 1, max = 1000))]
+    max_segments: u32,
+}
+
+fn max_segments() -> u32 {
+    100
 }
 
 impl Kind for EvaluateSettings {
@@ -59,14 +73,31 @@ impl ProcessorSettings for EvaluateSettings {
     fn plan(&self, _context: &PlanContext, inputs: &[Stream]) -> Result<ProcessorPlan, Problems> {
         let schema = &inputs[0].schema;
         let comparison = self.comparison(schema)?;
-        let uses = Uses::passing_on(comparison.columns().map(str::to_owned));
-        let evaluator = Evaluator { comparison };
+        let segments = self.segments(&comparison, schema)?;
+        let column = segments.as_ref().map(|segments| segments.column.clone());
+        let uses = Uses::passing_on(comparison.columns().map(str::to_owned).chain(column));
+        let evaluator = Evaluator { comparison, segments };
         let ports = vec![PortPlan::main(schema.clone())];
         Ok(ProcessorPlan { ports, uses: vec![uses], fails: true, build: Box::new(|| Ok(Box::new(evaluator))) })
     }
 }
 
 impl EvaluateSettings {
+    fn segments(&self, comparison: &Comparison, schema: &Schema) -> Result<Option<Segments>, Problem> {
+        if !(1..=1000).contains(&self.max_segments) {
+            let problem = format!("{} segments can't be told apart; there are from 1 to 1000", self.max_segments);
+            return Err(Problem::new(problem).under("max_segments"));
+        }
+        let Some(by) = &self.by else { return Ok(None) };
+        let column = require_column(by, schema).map_err(|problem| problem.under("by"))?;
+        let data_type = column.data_type();
+        if !matches!(data_type, DataType::Utf8 | DataType::Boolean) && !data_type.is_integer() {
+            let problem = format!("column `{by}` is {}, whose values make no segments", type_name(data_type));
+            return Err(Problem::new(problem).help("make a text of it in an `sql` node").under("by"));
+        }
+        Ok(Some(Segments::new(by.clone(), self.max_segments as usize, comparison.clone())))
+    }
+
     fn comparison(&self, schema: &Schema) -> Result<Comparison, Problem> {
         let label = require_column(&self.label, schema).map_err(|problem| problem.under("label"))?;
         let prediction = self.prediction.clone().unwrap_or_else(|| format!("{}prediction", self.prefix));
@@ -86,6 +117,11 @@ impl EvaluateSettings {
         let probabilities = self.probabilities(&classes, schema)?;
         let fixed = !classes.is_empty();
         let scores = ClassScores::new(classes.len());
+        let baselines = match classes.len() {
+            0 | 1 => BaselineScores::Nothing,
+            2 => BaselineScores::new(Task::Binary),
+            more => BaselineScores::new(Task::Multiclass(more)),
+        };
         Ok(Comparison::Classes(Box::new(Classes {
             label,
             prediction,
@@ -94,6 +130,7 @@ impl EvaluateSettings {
             fixed,
             scores,
             recent: Recent::default(),
+            baselines,
         })))
     }
 
@@ -168,52 +205,46 @@ fn comparable(label: &DataType, prediction: &DataType) -> bool {
 
 struct Evaluator {
     comparison: Comparison,
+    segments: Option<Segments>,
 }
 
 impl Processor for Evaluator {
     fn process(&mut self, _port: usize, batch: Batch, out: &mut Collector) -> Result<()> {
-        match &mut self.comparison {
-            Comparison::Numbers(numbers) => {
-                let refused = numbers.compare(&batch.rows)?;
-                pass_on(batch, refused, |rows, row| numbers.why_refused(rows, row), out)
-            }
-            Comparison::Classes(classes) => {
-                let refused = classes.compare(&batch.rows)?;
-                pass_on(batch, refused, |rows, row| classes.why_refused(rows, row), out)
-            }
+        let refused = self.comparison.compare(&batch.rows)?;
+        if let Some(segments) = &mut self.segments {
+            segments.count(&batch.rows)?;
         }
+        pass_on(&self.comparison, batch, refused, out)
     }
 
     fn snapshot(&mut self) -> Result<Snapshot> {
         let mut state = Parts::default();
-        self.comparison.keep(&mut state);
+        self.comparison.keep(&mut state, "");
+        if let Some(segments) = &self.segments {
+            segments.keep(&mut state);
+        }
         Ok(Snapshot::of(state))
     }
 
     fn restore(&mut self, state: &State) -> Result<()> {
-        self.comparison.restore(state)
+        self.comparison.restore(state, "")?;
+        self.segments.as_mut().map_or(Ok(()), |segments| segments.restore(state))
     }
 
     fn report(&self) -> Option<Report> {
-        let Self { comparison } = self;
-        let (rows, metrics, recent) = (comparison.rows(), comparison.metrics(), comparison.recent());
-        let confusion = comparison.confusion();
-        Some(Report::Evaluation(Evaluation { rows, metrics, recent, confusion }))
+        let mut evaluation = self.comparison.evaluation();
+        evaluation.segments = self.segments.as_ref().map(Segments::evaluations).unwrap_or_default();
+        Some(Report::Evaluation(evaluation))
     }
 }
 
 /// Sends the rows on that are not refused, and those that are to the port `failed`.
-fn pass_on(
-    batch: Batch,
-    refused: Option<BooleanArray>,
-    why: impl Fn(&RecordBatch, usize) -> Result<String>,
-    out: &mut Collector,
-) -> Result<()> {
+fn pass_on(comparison: &Comparison, batch: Batch, refused: Option<BooleanArray>, out: &mut Collector) -> Result<()> {
     let Some(refused) = refused else {
         out.push(0, batch);
         return Ok(());
     };
-    let why = |row| why(&batch.rows, row).unwrap_or_else(|error| error.to_string());
+    let why = |row| comparison.why_refused(&batch.rows, row).unwrap_or_else(|error| error.to_string());
     let rows = out.fail_rows(&batch, &refused, why)?;
     out.push(0, batch.with_rows(rows));
     Ok(())

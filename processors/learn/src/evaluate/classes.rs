@@ -9,7 +9,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use arrow::util::display::array_value_to_string;
 use millstream_core::{Error, Result, State};
-use millstream_models::{ClassScores, Recent, Refused, Reliability, encode};
+use millstream_models::{BaselineScores, ClassScores, Recent, Refused, Reliability, encode};
 use serde::{Deserialize, Serialize};
 
 use super::numbers::numbers;
@@ -24,6 +24,7 @@ pub(super) const COUNTED: &str = "counted";
 const CLASSES_OF_FORMAT_4: &str = "classes";
 
 /// Labels and predictions that are classes, and what was counted of them.
+#[derive(Clone)]
 pub(super) struct Classes {
     pub label: String,
     pub prediction: String,
@@ -33,6 +34,8 @@ pub(super) struct Classes {
     pub fixed: bool,
     pub scores: ClassScores,
     pub recent: Recent<Counted>,
+    /// None if it is not known which classes there will be.
+    pub baselines: BaselineScores,
 }
 
 /// Classes in their order, and the place of each.
@@ -90,6 +93,7 @@ impl Counted {
 }
 
 /// The column that probabilities come from.
+#[derive(Clone)]
 pub(super) enum Probabilities {
     OfPositive(String),
     ByClass(String),
@@ -150,6 +154,7 @@ impl Classes {
             } else {
                 self.scores.add_chosen(class, predicted, &prediction)
             }
+            self.baselines.add(class as f64);
             counted.push((row, class, predicted));
         }
         self.recent.add_backwards(counted.into_iter().rev().map(|(row, class, predicted)| {
@@ -177,14 +182,14 @@ impl Classes {
         Ok(Some(self.known.add(text)))
     }
 
-    /// Reads what was counted, and says whether it can be true.
-    pub fn restore(&mut self, state: &State) -> Result<bool> {
+    /// Reads what was counted in parts whose names begin with `prefix`, and says whether it can be true.
+    pub fn restore(&mut self, state: &State, prefix: &str) -> Result<bool> {
         let (known, scores, recent, reliability): (Vec<String>, ClassScores, Recent<Counted>, Reliability) =
             if state.has(CLASSES_OF_FORMAT_4) {
                 let (known, scores, recent) = state.get(CLASSES_OF_FORMAT_4)?;
                 (known, scores, recent, Reliability::default())
             } else {
-                state.get(COUNTED)?
+                state.get(&format!("{prefix}{COUNTED}"))?
             };
         let scores = scores.with_reliability(reliability);
         let fits = if self.fixed { known == self.known.names() } else { known.len() <= MOST_CLASSES };
@@ -215,6 +220,7 @@ fn are_probable(probabilities: &[f64]) -> bool {
     probabilities.iter().all(|probability| (0.0..=1.0).contains(probability))
 }
 
-fn texts(rows: &RecordBatch, name: &str) -> Result<StringArray> {
+/// A column as texts.
+pub(super) fn texts(rows: &RecordBatch, name: &str) -> Result<StringArray> {
     Ok(cast(encode::column(rows, name)?, &DataType::Utf8)?.as_string::<i32>().clone())
 }

@@ -1,12 +1,14 @@
 //! What is compared, and the figures of it.
 
-use millstream_core::{ConfusionMatrix, Error, Metrics, Parts, Result, State};
-use millstream_models::{ClassScores, NumberScores};
+use arrow::array::{BooleanArray, RecordBatch};
+use millstream_core::{Error, Evaluation, Metrics, Parts, Result, State};
+use millstream_models::{BaselineScores, ClassScores, NumberScores, Reliability};
 
 use super::classes::{COUNTED, Classes};
 use super::numbers::Numbers;
 
 /// Predictions beside labels, of one kind.
+#[derive(Clone)]
 pub(super) enum Comparison {
     Numbers(Numbers),
     Classes(Box<Classes>),
@@ -14,6 +16,9 @@ pub(super) enum Comparison {
 
 /// The part of the state with the figures of numbers.
 const NUMBERS: &str = "numbers";
+
+/// The part with what is reached without a model.
+const BASELINES: &str = "baselines";
 
 impl Comparison {
     pub fn columns(&self) -> impl Iterator<Item = &str> {
@@ -24,51 +29,88 @@ impl Comparison {
         [label.as_str(), prediction].into_iter().chain(probabilities)
     }
 
-    pub fn metrics(&self) -> Metrics {
+    /// Counts the rows, and marks those that can't be compared.
+    pub fn compare(&mut self, rows: &RecordBatch) -> Result<Option<BooleanArray>> {
         match self {
-            Self::Numbers(numbers) => numbers.scores.metrics(),
-            Self::Classes(classes) => classes.scores.metrics(),
+            Self::Numbers(numbers) => numbers.compare(rows),
+            Self::Classes(classes) => classes.compare(rows),
         }
     }
 
-    pub fn rows(&self) -> u64 {
+    pub fn why_refused(&self, rows: &RecordBatch, row: usize) -> Result<String> {
         match self {
-            Self::Numbers(numbers) => numbers.scores.rows(),
-            Self::Classes(classes) => classes.scores.rows(),
+            Self::Numbers(numbers) => numbers.why_refused(rows, row),
+            Self::Classes(classes) => classes.why_refused(rows, row),
         }
     }
 
-    pub fn confusion(&self) -> Option<ConfusionMatrix> {
-        let Self::Classes(classes) = self else { return None };
-        classes.scores.confusion(classes.known.names().iter().cloned())
+    fn baselines(&self) -> &BaselineScores {
+        match self {
+            Self::Numbers(numbers) => &numbers.baselines,
+            Self::Classes(classes) => &classes.baselines,
+        }
     }
 
-    /// Adds what was counted so far.
-    pub fn keep(&self, parts: &mut Parts) {
+    /// The figures so far, without those of segments.
+    pub fn evaluation(&self) -> Evaluation {
+        let (recent, baselines, segments) = (self.recent(), self.baselines().metrics(), Default::default());
         match self {
-            Self::Numbers(numbers) => parts.put_later(NUMBERS, (numbers.scores.clone(), numbers.recent.clone())),
+            Self::Numbers(numbers) => {
+                let (rows, metrics) = (numbers.scores.rows(), numbers.scores.metrics());
+                Evaluation { rows, metrics, recent, baselines, by_class: Vec::new(), confusion: None, segments }
+            }
+            Self::Classes(classes) => {
+                let (scores, names) = (&classes.scores, classes.known.names());
+                let by_class = scores.by_class(names);
+                let confusion = scores.confusion(names.iter().cloned());
+                let (rows, metrics) = (scores.rows(), scores.metrics());
+                Evaluation { rows, metrics, recent, baselines, by_class, confusion, segments }
+            }
+        }
+    }
+
+    /// Adds what was counted so far, to parts whose names begin with `prefix`.
+    pub fn keep(&self, parts: &mut Parts, prefix: &str) {
+        let name = |part: &str| format!("{prefix}{part}");
+        match self {
+            Self::Numbers(numbers) => parts.put_later(name(NUMBERS), (numbers.scores.clone(), numbers.recent.clone())),
             Self::Classes(classes) => {
                 let Classes { known, scores, recent, .. } = &**classes;
                 let reliability = scores.reliability().clone();
-                parts.put_later(COUNTED, (known.names().to_vec(), scores.clone(), recent.clone(), reliability));
+                parts.put_later(name(COUNTED), (known.names().to_vec(), scores.clone(), recent.clone(), reliability));
             }
         }
+        let baselines = self.baselines().clone();
+        let reliability = baselines.reliability().cloned();
+        parts.put_later(name(BASELINES), (baselines, reliability));
     }
 
     /// Goes on from what was counted.
-    pub fn restore(&mut self, state: &State) -> Result<()> {
-        let whole = match self {
+    pub fn restore(&mut self, state: &State, prefix: &str) -> Result<()> {
+        let mut whole = match self {
             Self::Numbers(numbers) => {
-                (numbers.scores, numbers.recent) = state.get(NUMBERS)?;
+                (numbers.scores, numbers.recent) = state.get(&format!("{prefix}{NUMBERS}"))?;
                 numbers.scores.is_sound()
             }
-            Self::Classes(classes) => classes.restore(state)?,
+            Self::Classes(classes) => classes.restore(state, prefix)?,
         };
+        let name = format!("{prefix}{BASELINES}");
+        // A build that had none has kept none: they begin here.
+        if state.has(&name) {
+            let (baselines, reliability): (BaselineScores, Option<Reliability>) = state.get(&name)?;
+            whole &= baselines.are_like(self.baselines());
+            let baselines = baselines.with_reliability(reliability);
+            match self {
+                Self::Numbers(numbers) => numbers.baselines = baselines,
+                Self::Classes(classes) => classes.baselines = baselines,
+            }
+        }
         let damaged = || Error::new("what was counted is damaged in the state, or not of these classes");
         whole.then_some(()).ok_or_else(damaged)
     }
 
-    pub fn recent(&self) -> Metrics {
+    /// The figures of the last rows.
+    fn recent(&self) -> Metrics {
         match self {
             Self::Numbers(numbers) => {
                 let mut scores = NumberScores::default();

@@ -7,20 +7,23 @@ use arrow::datatypes::{DataType, Float64Type};
 use arrow::util::display::array_value_to_string;
 use millstream_core::Result;
 use millstream_models::encode::{self, LARGEST, is_usable};
-use millstream_models::{NumberScores, Recent, Refused};
+use millstream_models::{BaselineScores, NumberScores, Recent, Refused, Task};
 
 /// Labels and predictions that are numbers, and what was counted of them.
+#[derive(Clone)]
 pub(super) struct Numbers {
     pub label: String,
     pub prediction: String,
     pub scores: NumberScores,
     /// Label and prediction.
     pub recent: Recent<(f64, f64)>,
+    pub baselines: BaselineScores,
 }
 
 impl Numbers {
     pub fn new(label: String, prediction: String) -> Self {
-        Self { label, prediction, scores: NumberScores::default(), recent: Recent::default() }
+        let baselines = BaselineScores::new(Task::Regression);
+        Self { label, prediction, scores: NumberScores::default(), recent: Recent::default(), baselines }
     }
 
     /// Counts the rows, and marks those whose label or prediction can't be compared.
@@ -36,7 +39,10 @@ impl Numbers {
                 refused.mark(row, count)
             }
         }
-        counted.iter().for_each(|(label, prediction)| self.scores.add(*label, *prediction));
+        for (label, prediction) in &counted {
+            self.scores.add(*label, *prediction);
+            self.baselines.add(*label);
+        }
         self.recent.add_backwards(counted.into_iter().rev());
         Ok(refused.mask())
     }

@@ -1,5 +1,5 @@
-use arrow::array::Float64Array;
-use millstream_core::Metrics;
+use arrow::array::{Float64Array, RecordBatch};
+use millstream_core::{Baselines, Evaluation, Metrics};
 use millstream_testkit::{batch, context, drive, parse, stream, table};
 
 use super::*;
@@ -55,6 +55,85 @@ fn the_last_rows_are_counted_apart() {
         let (evaluation, ..) = evaluate("label = 'y'", &of_numbers, batch_rows);
         assert_eq!((evaluation.metrics.get("mae"), evaluation.recent.get("mae")), (Some(0.3125), Some(0.0)));
     }
+}
+
+/// The figures of a segment are those of an evaluation of its rows alone, however rows come, and though the state is kept in between.
+#[test]
+fn segments_have_the_figures_of_their_rows() {
+    let rows: Vec<_> = (0..60)
+        .map(|row| {
+            let country = ["DE", "FR", "null", "US", "IT"][row * 7 % 5];
+            format!("{} {} 0.{} {country}", row % 3 == 0, row % 4 == 0, row % 10)
+        })
+        .collect();
+    let rows = |fits: &dyn Fn(&str) -> bool| {
+        let lines: Vec<_> = rows.iter().filter(|row| fits(row.rsplit(' ').next().unwrap())).cloned().collect();
+        table(&format!("y:boolean prediction:boolean probability:float64 country:utf8?\n{}", lines.join("\n")))
+    };
+    let settings = "label = 'y'\nby = 'country'\nmax_segments = 3";
+    // The first three values are DE, none and IT.
+    let expected = [("DE", "DE"), ("(none)", "null"), ("IT", "IT"), ("(others)", "FR US")];
+    for batch_rows in [1, 7, 60] {
+        let (evaluation, _, passed) = evaluate(settings, &rows(&|_| true), batch_rows);
+        assert_eq!((passed, evaluation.rows, evaluation.segments.len()), (60, 60, 4));
+        for (segment, values) in expected {
+            let (alone, ..) = evaluate("label = 'y'", &rows(&|country| values.contains(country)), 60);
+            assert_eq!(format!("{:?}", evaluation.segments[segment]), format!("{alone:?}"), "{segment}");
+        }
+    }
+    let settings: EvaluateSettings = parse(settings);
+    let build = || (settings.plan(&context(), &[stream("from", rows(&|_| true).schema())]).unwrap().build)().unwrap();
+    let (mut whole, mut first, mut second, all) = (build(), build(), build(), rows(&|_| true));
+    let count = |node: &mut Box<dyn Processor>, from, to| {
+        node.process(0, batch(all.slice(from, to - from)), &mut Collector::new(1)).unwrap();
+    };
+    count(&mut whole, 0, 60);
+    count(&mut first, 0, 31);
+    second.restore(&first.snapshot().unwrap().state.into_state().unwrap()).unwrap();
+    count(&mut second, 31, 60);
+    assert_eq!(format!("{:?}", whole.report()), format!("{:?}", second.report()));
+}
+
+/// A state of a build without segments and baselines goes on, and they begin.
+#[test]
+fn segments_may_begin_later() {
+    let rows = table("y:int64 prediction:int64 probability:float64 shop\n1 1 0.9 a\n0 0 0.1 a");
+    let build = |settings: &str| {
+        let settings: EvaluateSettings = parse(settings);
+        (settings.plan(&context(), &[stream("from", rows.schema())]).unwrap().build)().unwrap()
+    };
+    let mut before = build("label = 'y'");
+    before.process(0, batch(rows.clone()), &mut Collector::new(1)).unwrap();
+    let state = before.snapshot().unwrap().state.into_state().unwrap();
+    let old = State::new(
+        state.parts().filter(|(name, _)| *name != "baselines").map(|(name, part)| (name.to_owned(), part.to_vec())),
+    );
+    let mut after = build("label = 'y'\nby = 'shop'");
+    after.restore(&old).unwrap();
+    after.process(0, batch(rows.clone()), &mut Collector::new(1)).unwrap();
+    let Some(Report::Evaluation(evaluation)) = after.report() else { panic!("a report of an evaluation") };
+    assert_eq!((evaluation.rows, evaluation.segments["a"].rows), (4, 2));
+    assert_eq!(evaluation.baselines.persistence.get("accuracy"), Some(0.0));
+}
+
+#[test]
+fn baselines_and_the_figures_of_each_class_stand_beside() {
+    let rows = table("y prediction\n a a\n b a\n b b\n b b\n a b");
+    let (evaluation, ..) = evaluate("label = 'y'\nclasses = ['a', 'b', 'c']", &rows, 2);
+    let Baselines { persistence, majority } = evaluation.baselines;
+    assert_eq!((persistence.get("accuracy"), majority.get("accuracy")), (Some(3.0 / 5.0), Some(2.0 / 5.0)));
+    let figures = |class: usize| {
+        let (name, metrics) = &evaluation.by_class[class];
+        (name.as_str(), ["rows", "precision", "recall", "f1"].map(|figure| metrics.get(figure).unwrap()))
+    };
+    assert_eq!(figures(0), ("a", [2.0, 0.5, 0.5, 0.5]));
+    assert_eq!(figures(1), ("b", [3.0, 2.0 / 3.0, 2.0 / 3.0, 2.0 / 3.0]));
+    assert!(figures(2).0 == "c" && figures(2).1[1].is_nan());
+    let (evaluation, ..) = evaluate("label = 'y'", &table("y:float64 prediction:float64\n 2 1\n 4 4\n 3 3"), 2);
+    assert_eq!(evaluation.baselines.persistence.get("mae"), Some(5.0 / 3.0));
+    // Nobody knows which classes will come.
+    let (evaluation, ..) = evaluate("label = 'y'", &table("y prediction\n a a\n b a"), 2);
+    assert_eq!(evaluation.baselines, Baselines::default());
 }
 
 #[test]
@@ -174,6 +253,10 @@ fn wrong_settings_are_explained() {
     assert_eq!(types, "label `y` and prediction `prediction` can't be compared: they are utf8 and boolean");
     let text = problem("label = 'y'\nprobability = 'p'", "y:boolean prediction:boolean p\n");
     assert_eq!(text, "column `p` is utf8, and no number");
+    let by = |more: &str| problem(&format!("label = 'y'\nby = {more}"), "y prediction amount:float64\n");
+    assert_eq!(by("'shop'"), "there is no column `shop`");
+    assert_eq!(by("'amount'"), "column `amount` is float64, whose values make no segments");
+    assert_eq!(by("'y'\nmax_segments = 0"), "0 segments can't be told apart; there are from 1 to 1000");
     let odd = problem("label = 'y'\nclasses = [0, 300]", "y:int8 prediction:int8\n");
     assert_eq!(odd, "`300` is no value of the label `y`, which is int8");
 }
@@ -185,6 +268,7 @@ fn damaged_states_do_no_harm() {
         ("label = 'y'", "y prediction\n a a\n b a\n c b"),
         ("label = 'y'", "y:float64 prediction:float64\n 1 2\n 2.5 2"),
         ("label = 'y'\nclasses = ['a', 'b', 'c']", "y prediction\n a a\n b a\n c b"),
+        ("label = 'y'\nby = 'shop'", "y:boolean prediction:boolean shop\n true true a\n false true b"),
     ] {
         let (settings, rows): (EvaluateSettings, _) = (parse(settings), table(rows));
         let build = || (settings.plan(&context(), &[stream("from", rows.schema())]).unwrap().build)().unwrap();

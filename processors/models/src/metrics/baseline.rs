@@ -49,7 +49,7 @@ impl BaselineScores {
     }
 
     /// Whether these may be scores of the same kind of labels as `other`, whoever wrote them.
-    pub(crate) fn are_like(&self, other: &Self) -> bool {
+    pub fn are_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Classes(baselines), Self::Classes(other)) => baselines.are_like(other),
             (Self::Numbers(baselines), Self::Numbers(_)) => {
@@ -61,12 +61,12 @@ impl BaselineScores {
     }
 
     /// How far the shares of classes are off as probabilities, which is kept beside the others.
-    pub(crate) fn reliability(&self) -> Option<&Reliability> {
+    pub fn reliability(&self) -> Option<&Reliability> {
         if let Self::Classes(baselines) = self { Some(baselines.majority.reliability()) } else { None }
     }
 
     /// The same, with what was kept beside them.
-    pub(crate) fn with_reliability(self, reliability: Option<Reliability>) -> Self {
+    pub fn with_reliability(self, reliability: Option<Reliability>) -> Self {
         match self {
             Self::Classes(mut baselines) => {
                 baselines.majority = baselines.majority.with_reliability(reliability.unwrap_or_default());

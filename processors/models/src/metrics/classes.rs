@@ -154,6 +154,11 @@ impl ClassScores {
         self.confusion.rows()
     }
 
+    /// Of each of these classes: how many rows it has, its precision, its recall and its F1.
+    pub fn by_class(&self, classes: &[String]) -> Vec<(String, Metrics)> {
+        classes.iter().cloned().zip(self.confusion.by_class()).collect()
+    }
+
     /// How often each of these classes was predicted for the rows of each; `None` of too many classes.
     pub fn confusion(&self, classes: impl Iterator<Item = String>) -> Option<ConfusionMatrix> {
         Some(ConfusionMatrix { classes: classes.collect(), counts: self.confusion.pairs()? })

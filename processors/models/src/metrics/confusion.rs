@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use millstream_core::Metrics;
 use serde::{Deserialize, Serialize};
 
 use super::is_plausible;
@@ -125,6 +126,20 @@ impl Confusion {
         let margins = self.margins();
         let occurring = margins.iter().filter(|[of, ..]| *of > 0);
         mean(occurring.map(|[of, _, right]| *right as f64 / *of as f64))
+    }
+
+    /// The figures of each class.
+    pub fn by_class(&self) -> Vec<Metrics> {
+        let share = |part: u64, of: u64| part as f64 / of as f64;
+        let figures = |[of, predicted, right]: &[u64; 3]| {
+            Metrics(vec![
+                ("rows", *of as f64),
+                ("precision", share(*right, *predicted)),
+                ("recall", share(*right, *of)),
+                ("f1", share(2 * right, of + predicted)),
+            ])
+        };
+        self.margins().iter().map(figures).collect()
     }
 
     /// A figure of the positive class, else its mean over the classes that occur or were predicted.
