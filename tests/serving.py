@@ -8,6 +8,8 @@ import sys
 import urllib.error
 import urllib.request
 
+# Files beside this one are called as packages are.
+sys.path.pop(0)
 import grpc
 import numpy as np
 import pandas as pd
@@ -251,6 +253,78 @@ def ask_mlflow_registry():
             assert error.error_code == "RESOURCE_DOES_NOT_EXIST", error
 
 
+def ask_mlflow_models():
+    """Models that MLflow's client makes: it uploads what it has saved, and says that a version is to be made of it."""
+    import os
+    import tempfile
+
+    os.environ["MLFLOW_TRACKING_TOKEN"] = TOKEN
+    import mlflow
+    import onnx
+    from mlflow import MlflowClient
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import RestException
+    from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    mlflow.set_tracking_uri(URL)
+    mlflow.set_registry_uri(URL)
+    client = MlflowClient(tracking_uri=URL, registry_uri=URL)
+    iris = load_iris(as_frame=True)
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(iris.data, iris.target)
+    with tempfile.TemporaryDirectory() as folder:
+        # Its default for scikit-learn is skops, from which an estimator of ours is made.
+        mlflow.sklearn.save_model(model, f"{folder}/sklearn")
+        mlflow.sklearn.save_model(model, f"{folder}/pickled", serialization_format="cloudpickle")
+        own = download_artifacts(artifact_uri="mlflow-artifacts:/fraud/1/model.onnx", dst_path=folder)
+        mlflow.onnx.save_model(onnx.load(own), f"{folder}/onnx")
+        for name in ["sklearn", "pickled", "onnx"]:
+            MlflowArtifactsRepository(f"mlflow-artifacts:/made/{name}").log_artifacts(f"{folder}/{name}")
+    files = MlflowArtifactsRepository("mlflow-artifacts:/made").list_artifacts("sklearn")
+    assert "made/sklearn/MLmodel" in [f"made/{file.path}" for file in files], files
+
+    created = client.create_registered_model("iris", tags={"owner": "garden"}, description="Which flower it is.")
+    assert (created.name, created.tags, created.description) == ("iris", {"owner": "garden"}, "Which flower it is."), created
+    # `mlflow.register_model` goes on where there is such a model.
+    for name, code in [("iris", "RESOURCE_ALREADY_EXISTS"), ("No Name", "BAD_REQUEST")]:
+        try:
+            client.create_registered_model(name)
+            raise AssertionError(name)
+        except RestException as error:
+            assert error.error_code == code, error
+    version = client.create_model_version("iris", "mlflow-artifacts:/made/sklearn", tags={"millstream.label": "kind"}, description="The first.")
+    assert (int(version.version), version.status, version.description) == (1, "READY", "The first."), version
+    assert client.get_model_version_by_alias("iris", "champion").version == version.version
+    assert [int(one.version) for one in client.search_model_versions("name='iris' and version_number < 2")] == [1]
+    assert client.search_model_versions("name='iris' and version_number > 1") == []
+    plain("/v2/repository/models/iris/load", {})
+    rows = iris.data.to_dict("records")
+    answer = plain("/api/v1/models/iris/predict", {"rows": rows})["predictions"]
+    assert [row["prediction"] for row in answer] == model.predict(iris.data).tolist()
+    found = np.array([list(row["probabilities"].values()) for row in answer])
+    assert np.allclose(found, model.predict_proba(iris.data), rtol=0, atol=1e-9), np.abs(found - model.predict_proba(iris.data)).max()
+
+    client.create_registered_model("again")
+    client.create_model_version("again", "mlflow-artifacts:/made/onnx")
+    loaded = mlflow.onnx.load_model("mlflow-artifacts:/made/onnx")
+    assert loaded.graph.output, "it is the file that was uploaded"
+    for source, why in [
+        ("mlflow-artifacts:/made/pickled", "is a pickle"),
+        ("mlflow-artifacts:/made/nothing", "nothing was uploaded"),
+        ("mlflow-artifacts:/made", "it should be one"),
+        ("s3://bucket/iris", "what is taken is `mlflow-artifacts:/PATH`"),
+    ]:
+        try:
+            client.create_model_version("iris", source)
+            raise AssertionError(source)
+        except RestException as error:
+            assert why in error.message, error
+    assert len(client.search_model_versions("name='iris'")) == 1
+
+
 def ask_metrics():
     with urllib.request.urlopen(urllib.request.Request(URL + "/metrics", headers=HEADERS)) as answer:
         text = answer.read().decode()
@@ -267,4 +341,5 @@ match CLIENT:
     case "mlflow":
         ask_mlflow()
         ask_mlflow_registry()
+        ask_mlflow_models()
 print(f"the clients of {CLIENT} understand the server, and get the same predictions")

@@ -108,7 +108,7 @@ impl From<Refusal> for Status {
         let code = match refusal.reason {
             Reason::Wrong | Reason::Unsupported => Code::InvalidArgument,
             Reason::NotFound => Code::NotFound,
-            Reason::Conflict => Code::AlreadyExists,
+            Reason::Conflict | Reason::Exists => Code::AlreadyExists,
             Reason::TooLarge => Code::ResourceExhausted,
             Reason::Slow => Code::DeadlineExceeded,
             Reason::Overloaded | Reason::Unavailable => Code::Unavailable,

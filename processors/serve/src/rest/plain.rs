@@ -184,7 +184,7 @@ impl IntoResponse for Problem {
         let code = match reason {
             Reason::Wrong | Reason::Slow => "bad-request",
             Reason::NotFound => "not-found",
-            Reason::Conflict => "conflict",
+            Reason::Conflict | Reason::Exists => "conflict",
             Reason::TooLarge => "too-large",
             Reason::Unsupported => "wrong-content-type",
             Reason::Overloaded | Reason::Unavailable => "unavailable",
