@@ -325,6 +325,16 @@ def ask_mlflow_models():
     assert len(client.search_model_versions("name='iris'")) == 1
 
 
+def ask_description():
+    """Anybody may read the OpenAPI document, which has to be one."""
+    from openapi_spec_validator import validate
+
+    with urllib.request.urlopen(f"{URL}/api/v1/openapi.json") as answer:
+        document = json.load(answer)
+    validate(document)
+    assert "post" in document["paths"]["/v2/models/{model}/infer"], list(document["paths"])
+
+
 def ask_metrics():
     with urllib.request.urlopen(urllib.request.Request(URL + "/metrics", headers=HEADERS)) as answer:
         text = answer.read().decode()
@@ -342,4 +352,5 @@ match CLIENT:
         ask_mlflow()
         ask_mlflow_registry()
         ask_mlflow_models()
+        ask_description()
 print(f"the clients of {CLIENT} understand the server, and get the same predictions")
