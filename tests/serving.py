@@ -4,6 +4,7 @@ The first two bring the same messages of gRPC and can't be in one process."""
 
 import asyncio
 import json
+import queue
 import sys
 import urllib.error
 import urllib.request
@@ -148,6 +149,20 @@ def ask_triton_over_grpc():
         raise AssertionError("a feature is missing")
     except InferenceServerException as error:
         assert "INVALID_ARGUMENT" in error.status() and "`country`" in error.message(), error
+
+    # Over one stream: answers come in the order of the requests, also behind one that is wrong.
+    answers = queue.Queue()
+    client.start_stream(callback=lambda result, error: answers.put((result, error)), headers=metadata)
+    for number in range(50):
+        client.async_stream_infer("fruad" if number == 20 else "fraud", inputs, request_id=str(number))
+    for number in range(50):
+        result, error = answers.get(timeout=30)
+        if number == 20:
+            assert "did you mean `fraud`?" in error.message(), error
+        else:
+            assert error is None and result.get_response().id == str(number), (number, error)
+            assert result.as_numpy("probability").tolist() == expected()[1]
+    client.stop_stream()
 
     # The health service is asked by probes of Kubernetes; nothing of a field is sent for the server itself.
     with grpc.insecure_channel(ADDRESS) as channel:

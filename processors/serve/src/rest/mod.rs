@@ -30,9 +30,13 @@ use crate::trial::{Chosen, Trials};
 pub use openapi::{OPENAPI, document};
 pub use plain::predicting;
 pub use room::Room;
+pub(crate) use room::Share;
 
 /// What the Open Inference Protocol is served with besides itself.
 pub(crate) const EXTENSIONS: [&str; 4] = ["binary_tensor_data", "model_repository", "statistics", "classification"];
+
+/// The route whose body is a stream of messages, which need not end: each message has its time to come, and not all together.
+pub const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 
 /// The header that says which version has answered, where a protocol has no other place for it.
 const VERSION: &str = "model-version";
