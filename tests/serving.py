@@ -4,10 +4,13 @@ The first two bring the same messages of gRPC and can't be in one process."""
 
 import asyncio
 import json
+import queue
 import sys
 import urllib.error
 import urllib.request
 
+# Files beside this one are called as packages are.
+sys.path.pop(0)
 import grpc
 import numpy as np
 import pandas as pd
@@ -147,6 +150,20 @@ def ask_triton_over_grpc():
     except InferenceServerException as error:
         assert "INVALID_ARGUMENT" in error.status() and "`country`" in error.message(), error
 
+    # Over one stream: answers come in the order of the requests, also behind one that is wrong.
+    answers = queue.Queue()
+    client.start_stream(callback=lambda result, error: answers.put((result, error)), headers=metadata)
+    for number in range(50):
+        client.async_stream_infer("fruad" if number == 20 else "fraud", inputs, request_id=str(number))
+    for number in range(50):
+        result, error = answers.get(timeout=30)
+        if number == 20:
+            assert "did you mean `fraud`?" in error.message(), error
+        else:
+            assert error is None and result.get_response().id == str(number), (number, error)
+            assert result.as_numpy("probability").tolist() == expected()[1]
+    client.stop_stream()
+
     # The health service is asked by probes of Kubernetes; nothing of a field is sent for the server itself.
     with grpc.insecure_channel(ADDRESS) as channel:
         check = channel.unary_unary("/grpc.health.v1.Health/Check", request_serializer=bytes, response_deserializer=bytes)
@@ -251,6 +268,88 @@ def ask_mlflow_registry():
             assert error.error_code == "RESOURCE_DOES_NOT_EXIST", error
 
 
+def ask_mlflow_models():
+    """Models that MLflow's client makes: it uploads what it has saved, and says that a version is to be made of it."""
+    import os
+    import tempfile
+
+    os.environ["MLFLOW_TRACKING_TOKEN"] = TOKEN
+    import mlflow
+    import onnx
+    from mlflow import MlflowClient
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import RestException
+    from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    mlflow.set_tracking_uri(URL)
+    mlflow.set_registry_uri(URL)
+    client = MlflowClient(tracking_uri=URL, registry_uri=URL)
+    iris = load_iris(as_frame=True)
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(iris.data, iris.target)
+    with tempfile.TemporaryDirectory() as folder:
+        # Its default for scikit-learn is skops, from which an estimator of ours is made.
+        mlflow.sklearn.save_model(model, f"{folder}/sklearn")
+        mlflow.sklearn.save_model(model, f"{folder}/pickled", serialization_format="cloudpickle")
+        own = download_artifacts(artifact_uri="mlflow-artifacts:/fraud/1/model.onnx", dst_path=folder)
+        mlflow.onnx.save_model(onnx.load(own), f"{folder}/onnx")
+        for name in ["sklearn", "pickled", "onnx"]:
+            MlflowArtifactsRepository(f"mlflow-artifacts:/made/{name}").log_artifacts(f"{folder}/{name}")
+    files = MlflowArtifactsRepository("mlflow-artifacts:/made").list_artifacts("sklearn")
+    assert "made/sklearn/MLmodel" in [f"made/{file.path}" for file in files], files
+
+    created = client.create_registered_model("iris", tags={"owner": "garden"}, description="Which flower it is.")
+    assert (created.name, created.tags, created.description) == ("iris", {"owner": "garden"}, "Which flower it is."), created
+    # `mlflow.register_model` goes on where there is such a model.
+    for name, code in [("iris", "RESOURCE_ALREADY_EXISTS"), ("No Name", "BAD_REQUEST")]:
+        try:
+            client.create_registered_model(name)
+            raise AssertionError(name)
+        except RestException as error:
+            assert error.error_code == code, error
+    version = client.create_model_version("iris", "mlflow-artifacts:/made/sklearn", tags={"millstream.label": "kind"}, description="The first.")
+    assert (int(version.version), version.status, version.description) == (1, "READY", "The first."), version
+    assert client.get_model_version_by_alias("iris", "champion").version == version.version
+    assert [int(one.version) for one in client.search_model_versions("name='iris' and version_number < 2")] == [1]
+    assert client.search_model_versions("name='iris' and version_number > 1") == []
+    plain("/v2/repository/models/iris/load", {})
+    rows = iris.data.to_dict("records")
+    answer = plain("/api/v1/models/iris/predict", {"rows": rows})["predictions"]
+    assert [row["prediction"] for row in answer] == model.predict(iris.data).tolist()
+    found = np.array([list(row["probabilities"].values()) for row in answer])
+    assert np.allclose(found, model.predict_proba(iris.data), rtol=0, atol=1e-9), np.abs(found - model.predict_proba(iris.data)).max()
+
+    client.create_registered_model("again")
+    client.create_model_version("again", "mlflow-artifacts:/made/onnx")
+    loaded = mlflow.onnx.load_model("mlflow-artifacts:/made/onnx")
+    assert loaded.graph.output, "it is the file that was uploaded"
+    for source, why in [
+        ("mlflow-artifacts:/made/pickled", "is a pickle"),
+        ("mlflow-artifacts:/made/nothing", "nothing was uploaded"),
+        ("mlflow-artifacts:/made", "it should be one"),
+        ("s3://bucket/iris", "what is taken is `mlflow-artifacts:/PATH`"),
+    ]:
+        try:
+            client.create_model_version("iris", source)
+            raise AssertionError(source)
+        except RestException as error:
+            assert why in error.message, error
+    assert len(client.search_model_versions("name='iris'")) == 1
+
+
+def ask_description():
+    """Anybody may read the OpenAPI document, which has to be one."""
+    from openapi_spec_validator import validate
+
+    with urllib.request.urlopen(f"{URL}/api/v1/openapi.json") as answer:
+        document = json.load(answer)
+    validate(document)
+    assert "post" in document["paths"]["/v2/models/{model}/infer"], list(document["paths"])
+
+
 def ask_metrics():
     with urllib.request.urlopen(urllib.request.Request(URL + "/metrics", headers=HEADERS)) as answer:
         text = answer.read().decode()
@@ -267,4 +366,6 @@ match CLIENT:
     case "mlflow":
         ask_mlflow()
         ask_mlflow_registry()
+        ask_mlflow_models()
+        ask_description()
 print(f"the clients of {CLIENT} understand the server, and get the same predictions")

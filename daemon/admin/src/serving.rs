@@ -45,7 +45,10 @@ pub fn router(serving: Arc<Serving>, gate: Arc<Gate>) -> Router {
 /// What answers the requests of a function, behind which there is a platform that knows who asks: rows are predicted by its model at `/`, and the
 /// protocols are where clients look for them. Which models are served can't be changed, and others are not to be seen.
 pub fn router_of_function(serving: Arc<Serving>, model: String) -> Router {
-    let routes = rest::routes().into_iter().filter(|route| matches!(route.access, Access::Open | Access::Predict));
+    // What describes all routes would describe those that are not here as well.
+    let is_here =
+        |route: &rest::Route| matches!(route.access, Access::Open | Access::Predict) && route.path != rest::OPENAPI;
+    let routes = rest::routes().into_iter().filter(is_here);
     routes
         .fold(Router::new(), |router, route| router.route(route.path, route.answering))
         .route("/", rest::predicting(model))

@@ -35,8 +35,8 @@ pub enum ModelsCommand {
     /// Write a version as a file of the programs of others: `millstream models export fraud@champion --output fraud.onnx`, by which onnxruntime predicts, or its
     /// weights as HDF5 for Keras, by `--format hdf5`.
     Export(files::ExportArguments),
-    /// Bring a model of others into the registry: `millstream models import fraud.onnx --name fraud`, which onnxruntime computes, or weights of Keras (HDF5) or
-    /// PyTorch (safetensors), with the layers that `--estimator FILE` says.
+    /// Bring a model of others into the registry: `millstream models import fraud.onnx --name fraud`, which onnxruntime computes, `fraud.skops`, which
+    /// scikit-learn has fitted, or weights of Keras (HDF5) or PyTorch (safetensors), with the layers that `--estimator FILE` says.
     Import(files::ImportArguments),
     /// Point an alias at a version: `millstream models alias fraud champion 3`.
     Alias {

@@ -57,6 +57,7 @@ pub mod profile;
 mod refused;
 pub mod registry;
 mod simd;
+mod sklearn;
 mod tensors;
 mod threads;
 mod vector;

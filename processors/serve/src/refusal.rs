@@ -23,6 +23,8 @@ pub enum Reason {
     NotFound,
     /// Something else is so already.
     Conflict,
+    /// What is to be made is there already.
+    Exists,
     /// The body is longer than is taken.
     TooLarge,
     /// The body has not come in time.
@@ -82,7 +84,7 @@ impl Reason {
             Self::Wrong => 400,
             Self::NotFound => 404,
             Self::Slow => 408,
-            Self::Conflict => 409,
+            Self::Conflict | Self::Exists => 409,
             Self::TooLarge => 413,
             Self::Unsupported => 415,
             Self::Overloaded | Self::Unavailable => 503,
@@ -96,6 +98,7 @@ impl Reason {
             Self::Wrong | Self::TooLarge | Self::Slow => "BAD_REQUEST",
             Self::NotFound => "RESOURCE_DOES_NOT_EXIST",
             Self::Conflict => "RESOURCE_CONFLICT",
+            Self::Exists => "RESOURCE_ALREADY_EXISTS",
             Self::Unsupported => "INVALID_PARAMETER_VALUE",
             Self::Overloaded | Self::Unavailable => "TEMPORARILY_UNAVAILABLE",
             Self::Internal => "INTERNAL_ERROR",

@@ -20,6 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use millstream_core::{Result, ResultExt as _};
 use millstream_net::{Activity, Connections, Door, Tls, doors};
+use millstream_serve::rest::STREAM;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -257,7 +258,9 @@ impl Serving {
             let busy = Arc::new(of_requests.request_begins());
             async move {
                 let has_closing = request.version() < Version::HTTP_2;
-                let mut request = request.map(|body| Body::new(TimelyBody::new(body, busy.clone())));
+                let is_stream = request.uri().path() == STREAM;
+                let timely = if is_stream { TimelyBody::of_stream } else { TimelyBody::new };
+                let mut request = request.map(|body| Body::new(timely(body, busy.clone())));
                 request.extensions_mut().insert(arrival);
                 let Ok(mut answer) = router.oneshot(request).await;
                 if has_closing && *stop.borrow() {

@@ -1,4 +1,4 @@
-//! The body of a request, which has to come in time. Until all of it has, its connection counts as idle, and gives way to others.
+//! The body of a request, which has to come in time, unless it is a stream. Until all of it has, its connection counts as idle, and gives way to others.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,7 +17,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// A body that fails if it takes too long to come.
 pub struct TimelyBody<B = Incoming> {
     body: B,
-    deadline: Pin<Box<Sleep>>,
+    /// None where what reads the body sees to that.
+    deadline: Option<Pin<Box<Sleep>>>,
     busy: Arc<Busy>,
 }
 
@@ -27,7 +28,12 @@ impl<B: HttpBody> TimelyBody<B> {
         if body.is_end_stream() {
             busy.has_come();
         }
-        Self { body, deadline: Box::pin(sleep(BODY_TIMEOUT)), busy }
+        Self { body, deadline: Some(Box::pin(sleep(BODY_TIMEOUT))), busy }
+    }
+
+    /// A stream, which need not end.
+    pub fn of_stream(body: B, busy: Arc<Busy>) -> Self {
+        Self { deadline: None, ..Self::new(body, busy) }
     }
 }
 
@@ -43,7 +49,7 @@ where
         let polled = Pin::new(&mut self.body).poll_frame(context);
         if self.body.is_end_stream() || matches!(polled, Poll::Ready(None)) {
             self.busy.has_come();
-        } else if self.deadline.as_mut().poll(context).is_ready() {
+        } else if self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(context).is_ready()) {
             let late = format!("the body was not there after {} seconds", BODY_TIMEOUT.as_secs());
             return Poll::Ready(Some(Err(late.into())));
         }
@@ -91,6 +97,17 @@ mod tests {
         let whole = TimelyBody::new(Body::empty(), busy);
         assert!(activity.is_busy());
         drop(whole);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_goes_on_for_as_long_as_it_likes() {
+        let (activity, busy) = busy();
+        let drops = stream::unfold(0, async |number| {
+            sleep(BODY_TIMEOUT).await;
+            (number < 5).then_some((Ok::<_, BoxError>(PIECE), number + 1))
+        });
+        let all = TimelyBody::of_stream(Body::from_stream(Box::pin(drops)), busy).collect().await.unwrap();
+        assert_eq!((all.to_bytes(), activity.is_busy()), (PIECE.repeat(5).into(), false));
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ use crate::onnx::{Attribute, Encoded, Graph, Value, WeightedSums};
 use crate::tensors::Tensors;
 use crate::vector::{descend, dot, exp};
 
-/// Two or more classes: the probabilities are the softmax of one weighted sum per class, without intercept.
+/// Two or more classes: the probabilities are the softmax of one weighted sum per class, without intercept unless `fit_intercept` says so.
 /// Classes that no row has had yet have the probability 0.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +30,9 @@ pub(super) struct SoftmaxRegression {
     #[serde(default)]
     #[schemars(range(min = 0))]
     l2: f64,
+    /// Whether each sum has an intercept, which moves as the weights do and is not shrunk. River's has none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    fit_intercept: bool,
     /// How much the rows of a class count, by the class: `{ fraud = 20 }`. Classes that are not named count 1.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     class_weight: ClassWeight,
@@ -60,7 +63,8 @@ impl Settings for SoftmaxRegression {
     }
 
     fn build(&self, features: &[Feature], classes: &[Class]) -> Box<dyn Estimator> {
-        let softmax = Softmax::new(self.learning_rate, self.l2, Shape::new(features, classes));
+        let mut softmax = Softmax::new(self.learning_rate, self.l2, Shape::new(features, classes));
+        softmax.has_intercepts = self.fit_intercept;
         Box::new(softmax.weighing(weights_of(classes, &self.class_weight)))
     }
 }
@@ -80,6 +84,9 @@ struct Softmax {
     weights: Vec<f64>,
     /// Slot by slot, so that those of one slot lie together.
     slots: Vec<f64>,
+    /// By class, what is added to its sum: 0 where there are no intercepts.
+    intercepts: Vec<f64>,
+    has_intercepts: bool,
     /// 1 for the classes that some row has had.
     seen: Vec<u8>,
     /// Memory for the probabilities of one row.
@@ -95,6 +102,8 @@ impl Softmax {
             shape,
             weights: vec![0.0; shape.classes * shape.width],
             slots: vec![0.0; shape.slots * shape.classes],
+            intercepts: vec![0.0; shape.classes],
+            has_intercepts: false,
             seen: vec![0; shape.classes],
             probabilities: vec![0.0; shape.classes],
         }
@@ -108,7 +117,8 @@ impl Softmax {
     fn sums(&self) -> WeightedSums {
         let Shape { numbers, width, classes, .. } = self.shape;
         // Of a class that no row has had yet the sum is the least there is.
-        let seen = self.seen.iter().map(|seen| if *seen == 1 { 0.0 } else { f64::NEG_INFINITY });
+        let seen = self.seen.iter().zip(&self.intercepts);
+        let seen = seen.map(|(seen, intercept)| if *seen == 1 { *intercept } else { f64::NEG_INFINITY });
         WeightedSums {
             weights: (0..classes).map(|class| self.weights[class * width..][..numbers].to_vec()).collect(),
             slots: self.slots.clone(),
@@ -121,7 +131,7 @@ impl Softmax {
         let weights = &self.weights[class * self.shape.width..][..self.shape.width];
         let slot_weight = |slot: &u32| self.slots[*slot as usize * self.shape.classes + class];
         let slots = row.slots.iter().fold(0.0, |sum, slot| sum + slot_weight(slot));
-        dot(weights, row.numbers) + slots
+        dot(weights, row.numbers) + slots + self.intercepts[class]
     }
 
     /// Learns a row that counts so much.
@@ -144,6 +154,9 @@ impl Softmax {
             for slot in row.slots {
                 let weight = &mut self.slots[*slot as usize * classes + class];
                 *weight -= self.learning_rate * (gradient + self.l2 * *weight);
+            }
+            if self.has_intercepts {
+                self.intercepts[class] -= self.learning_rate * gradient;
             }
         }
         self.probabilities = probabilities;
@@ -192,11 +205,27 @@ impl ByRow for Softmax {
             (0..classes).flat_map(|class| &self.weights[class * width..][..numbers]).copied().collect();
         tensors.put_f64("estimator.weights", &[classes, numbers], &weights);
         tensors.put_f64("estimator.slots", &[slots, classes], &self.slots);
+        if self.has_intercepts {
+            tensors.put_f64("estimator.intercepts", &[classes], &self.intercepts);
+        }
         tensors.put_u8("estimator.seen", &self.seen);
     }
 
     fn weighted_sums(&self) -> Option<WeightedSums> {
         Some(self.sums())
+    }
+
+    fn take_sums(&mut self, sums: WeightedSums) -> Result<()> {
+        if !self.has_intercepts && sums.intercepts.iter().any(|intercept| *intercept != 0.0) {
+            return Err(Error::new("there are intercepts; set `fit_intercept = true`"));
+        }
+        let Shape { numbers, width, .. } = self.shape;
+        for (class, weights) in sums.weights.iter().enumerate() {
+            self.weights[class * width..][..numbers].copy_from_slice(weights);
+        }
+        (self.slots, self.intercepts) = (sums.slots, sums.intercepts);
+        self.seen.fill(1);
+        Ok(())
     }
 
     fn to_onnx(&self, graph: &mut Graph, row: &Encoded) -> Result<Value> {
@@ -211,6 +240,9 @@ impl ByRow for Softmax {
             self.weights[class * width..][..numbers].copy_from_slice(&weights[class * numbers..][..numbers]);
         }
         self.slots = tensors.f64s("estimator.slots", &[slots, classes])?;
+        if self.has_intercepts {
+            self.intercepts = tensors.f64s("estimator.intercepts", &[classes])?;
+        }
         let seen = tensors.u8s("estimator.seen")?;
         if seen.len() != classes || seen.iter().any(|seen| *seen > 1) {
             return Err(Error::new(format!(

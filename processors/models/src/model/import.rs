@@ -1,5 +1,6 @@
 //! Models of others become models: what their files don't say is asked for.
 
+mod sklearn;
 mod weights;
 
 use std::collections::HashSet;
@@ -12,6 +13,7 @@ use crate::estimator::{EstimatorSettings, Onnx, OnnxGives, OnnxInput};
 use crate::label::{Class, Label};
 use crate::layers;
 use crate::onnx::{ElementType, Foreign};
+use crate::sklearn::is_zip;
 use crate::tensors::Tensors;
 
 /// What is said about a model of others beside its file.
@@ -50,17 +52,26 @@ impl Import {
 }
 
 impl Model {
-    /// The model of a file that somebody else has made. That of an ONNX file learns nothing, and is computed by onnxruntime; weights in HDF5
-    /// as Keras has them, or in safetensors as PyTorch has them, become those of the estimator that is said.
+    /// The model of a file that somebody else has made. That of an ONNX file learns nothing, and is computed by onnxruntime; what scikit-learn has fitted,
+    /// in a file of skops, becomes an estimator of ours; weights in HDF5 as Keras has them, or in safetensors as PyTorch has them, become those of the
+    /// estimator that is said.
     ///
     /// # Errors
     /// If the file can't be read, or not be understood as a model of rows, with what is said about it.
     pub fn import(file: &[u8], said: &Import) -> Result<Self> {
         Import::check_size(file.len() as u64)?;
         match &said.estimator {
+            Some(_) if is_zip(file) => {
+                Err(Error::new("a file of skops says itself what learns; leave the estimator out"))
+            }
             Some(estimator) => weights::import(file, estimator, said),
             None if layers::is_hdf5(file) => {
                 Err(Error::new("an HDF5 file has weights, and does not say of which layers; say them by an estimator"))
+            }
+            None if is_zip(file) => sklearn::import(file, said),
+            None if is_pickle(file) => {
+                let problem = "it is a pickle, which runs what is in it when it is read, and is not read here";
+                Err(Error::new(format!("{problem}; write the model by `skops.io.dump`, or as ONNX")))
             }
             None => Self::import_onnx(file, said),
         }
@@ -97,6 +108,11 @@ impl Model {
         tensors.put_u8("estimator.file", &foreign.bytes);
         Self::of(signature, &tensors)
     }
+}
+
+/// Whether these are the first bytes of a pickle of Python 3, as `pickle` and `joblib` write it.
+fn is_pickle(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x80, 2..=5, ..])
 }
 
 /// The features, one for each column of the inputs.

@@ -11,15 +11,17 @@
 //! fraud/versions/00000003/notes/00000001.json the same of the version
 //! fraud/publications/9f86d081…/00000003       which numbers a publication, by its id, has tried to own
 //! fraud/last/00000003                         numbers up to this one are taken
+//! uploads+/…                                  files that clients have uploaded
 //! ```
 //!
-//! The last two say nothing that the first don't, but so that nobody need list or read all versions to publish one.
+//! Publications and last numbers say nothing that the rest doesn't, but so that nobody need list or read all versions to publish one.
 
 mod aliases;
 mod card;
 mod notes;
 mod reference;
 mod tables;
+mod uploads;
 mod versions;
 
 use std::collections::BTreeSet;

@@ -88,6 +88,26 @@ impl ModelRegistry {
         Ok(self.table(&folder(model, version))?.1)
     }
 
+    /// Says that there will be a model of this name, and what it is for, before it has a version. False if there is one, or that was said.
+    ///
+    /// # Errors
+    /// If the name is no name of a model, if there are too many notes, or the registry can't be written.
+    pub fn announce(&self, model: &str, change: &NotesChange) -> Result<bool> {
+        let mut notes = Notes::default();
+        change.apply(&mut notes);
+        notes.check()?;
+        Ok(!self.has_model(model)? && !self.is_announced(model)? && self.put_table(&folder(model, None), 1, &notes)?)
+    }
+
+    /// Whether something was said of a model, which may have no version yet.
+    ///
+    /// # Errors
+    /// If the name is no name of a model, or the registry can't be read.
+    pub fn is_announced(&self, model: &str) -> Result<bool> {
+        check_model_name(model)?;
+        Ok(self.table_number(&folder(model, None))? > 0)
+    }
+
     /// Changes the notes of a model, or of a version of it, whoever else does so at the same time, and returns what they are now.
     ///
     /// # Errors
@@ -95,6 +115,7 @@ impl ModelRegistry {
     pub fn change_notes(&self, model: &str, version: Option<u64>, change: &NotesChange) -> Result<Notes> {
         match version {
             Some(version) => self.check_version(model, version)?,
+            None if self.is_announced(model)? => {}
             None => _ = self.latest(model)?,
         }
         self.change_table(&folder(model, version), |notes: &mut Notes| {
@@ -108,5 +129,30 @@ fn folder(model: &str, version: Option<u64>) -> String {
     match version {
         None => format!("{model}/notes/"),
         Some(version) => format!("{}{version:08}/notes/", versions_folder(model)),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::tests::{publish, registry};
+    use super::*;
+
+    #[test]
+    fn a_model_can_be_announced_once_before_it_has_a_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = registry(folder.path());
+        let change = NotesChange { description: Some("Cards.".to_owned()), ..NotesChange::default() };
+        assert!(!registry.is_announced("fraud").unwrap() && registry.announce("fraud", &change).unwrap());
+        assert!(registry.is_announced("fraud").unwrap() && !registry.announce("fraud", &change).unwrap());
+        assert!(!registry.has_model("fraud").unwrap() && registry.models().unwrap().is_empty());
+        let tags = [("owner".to_owned(), Some("payments".to_owned()))].into();
+        registry.change_notes("fraud", None, &NotesChange { tags, ..NotesChange::default() }).unwrap();
+        assert_eq!(publish(&registry, "a"), 1);
+        let notes = registry.notes("fraud", None).unwrap();
+        assert_eq!((notes.description.as_str(), notes.tags["owner"].as_str()), ("Cards.", "payments"));
+        publish(&registry, "b");
+        assert!(!registry.announce("fraud", &change).unwrap());
+        assert!(registry.announce("No Name", &change).is_err());
     }
 }

@@ -10,7 +10,7 @@ use millstream_store::LocalStore;
 use super::*;
 use crate::{Features, Missing, Signature};
 
-fn registry(folder: &Path) -> ModelRegistry {
+pub(super) fn registry(folder: &Path) -> ModelRegistry {
     ModelRegistry::open(Box::new(LocalStore::new(folder)), "models")
 }
 
@@ -22,7 +22,7 @@ fn card(model: &str) -> ModelCard {
     ModelCard::new(model, &signature, 7).trained_by("flow", "node")
 }
 
-fn publish(registry: &ModelRegistry, id: &str) -> u64 {
+pub(super) fn publish(registry: &ModelRegistry, id: &str) -> u64 {
     registry.publish("fraud", id.as_bytes(), card("fraud"), id).unwrap()
 }
 

@@ -129,6 +129,15 @@ pub struct ModelInferResponse {
     pub raw_output_contents: Vec<Bytes>,
 }
 
+/// Of Triton: an answer of a stream, or what is wrong with the request of this id.
+#[derive(Clone, PartialEq, Message)]
+pub struct ModelStreamInferResponse {
+    #[prost(string, tag = "1")]
+    pub error_message: String,
+    #[prost(message, optional, tag = "2")]
+    pub infer_response: Option<ModelInferResponse>,
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub struct InferOutputTensor {
     #[prost(string, tag = "1")]

@@ -2,6 +2,7 @@
 //! table of routes, since gRPC is `POST` over HTTP/2.
 
 pub mod messages;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -47,6 +48,7 @@ pub fn routes() -> Vec<Route> {
         rpc("/inference.GRPCInferenceService/ModelReady", Predict, "Whether a model is served.", model_ready),
         rpc("/inference.GRPCInferenceService/ModelMetadata", Predict, "The columns of a model.", model),
         rpc("/inference.GRPCInferenceService/ModelInfer", Predict, "Predicts rows.", infer),
+        stream::route(),
         rpc("/inference.GRPCInferenceService/ModelStatistics", Predict, "What versions have done.", statistics),
         rpc("/inference.GRPCInferenceService/RepositoryIndex", Look, "The models of the registry.", index),
         rpc("/inference.GRPCInferenceService/RepositoryModelLoad", Manage, "Serves a model from now on.", load),
@@ -108,7 +110,7 @@ impl From<Refusal> for Status {
         let code = match refusal.reason {
             Reason::Wrong | Reason::Unsupported => Code::InvalidArgument,
             Reason::NotFound => Code::NotFound,
-            Reason::Conflict => Code::AlreadyExists,
+            Reason::Conflict | Reason::Exists => Code::AlreadyExists,
             Reason::TooLarge => Code::ResourceExhausted,
             Reason::Slow => Code::DeadlineExceeded,
             Reason::Overloaded | Reason::Unavailable => Code::Unavailable,

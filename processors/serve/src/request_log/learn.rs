@@ -6,6 +6,7 @@ use std::sync::Arc;
 use millstream_core::Error;
 use millstream_models::Label;
 use millstream_store::{LogReader, NotAppended};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -15,7 +16,7 @@ use super::{RequestLog, label, lines, now};
 use crate::refusal::{Reason, Refusal};
 
 /// What became of a row that was predicted.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sent {
     /// The id that the prediction was answered with.

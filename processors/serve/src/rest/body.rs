@@ -16,7 +16,7 @@ use super::room::Share;
 use crate::refusal::Refusal;
 
 /// How long a body may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The bytes of a body as they come, of which `share` is taken.
 pub async fn receive(headers: &HeaderMap, body: Body, most: usize, share: &mut Share) -> Result<Bytes, Refusal> {

@@ -1,10 +1,11 @@
 //! The protocols: one table of routes, each with who may use it.
 //!
 //! * `v2`: the Open Inference Protocol, with the extensions of Triton for tensors in binary, statistics and the repository of models.
-//! * `v1`: KServe's first protocol. * `mlflow`: those of MLflow's scoring servers and of its registry. * `plain`: rows as JSON objects, in and out.
+//! * `v1`: KServe's first protocol. * `mlflow`: those of MLflow's scoring servers and of its registry. * `plain`: rows as JSON objects, in and out. * `openapi`: what programs can read of the table.
 
 pub(crate) mod body;
 mod mlflow;
+mod openapi;
 mod plain;
 mod room;
 mod table;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, Method};
 use axum::response::AppendHeaders;
 use axum::routing::{MethodFilter, MethodRouter, on};
+use schemars::{JsonSchema, Schema};
 
 use crate::grpc;
 use crate::refusal::Refusal;
@@ -25,11 +27,16 @@ use crate::request_log::{Ids, RequestLog};
 use crate::served::Served;
 use crate::trial::{Chosen, Trials};
 
+pub use openapi::{OPENAPI, document};
 pub use plain::predicting;
 pub use room::Room;
+pub(crate) use room::Share;
 
 /// What the Open Inference Protocol is served with besides itself.
 pub(crate) const EXTENSIONS: [&str; 4] = ["binary_tensor_data", "model_repository", "statistics", "classification"];
+
+/// The route whose body is a stream of messages, which need not end: each message has its time to come, and not all together.
+pub const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 
 /// The header that says which version has answered, where a protocol has no other place for it.
 const VERSION: &str = "model-version";
@@ -85,6 +92,10 @@ pub struct Route {
     pub access: Access,
     /// What it is for, in a sentence.
     pub summary: &'static str,
+    /// What is taken as the body, where that is described.
+    pub body: Option<fn() -> Schema>,
+    /// What may stand behind `?`, where that is described.
+    pub query: Option<fn() -> Schema>,
     /// What answers it.
     pub answering: MethodRouter<Arc<Serving>>,
 }
@@ -106,7 +117,7 @@ pub enum Access {
 
 /// All routes.
 pub fn routes() -> Vec<Route> {
-    [v2::routes(), grpc::routes(), v1::routes(), mlflow::routes(), plain::routes()].concat()
+    [v2::routes(), grpc::routes(), v1::routes(), mlflow::routes(), plain::routes(), openapi::routes()].concat()
 }
 
 /// The page of all routes.
@@ -151,7 +162,17 @@ impl Route {
         T: 'static,
     {
         let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::GET);
-        Self { method, path, access, summary, answering: on(filter, handler) }
+        Self { method, path, access, summary, body: None, query: None, answering: on(filter, handler) }
+    }
+
+    /// The same, which takes this as its body.
+    fn taking<T: JsonSchema>(self) -> Self {
+        Self { body: Some(openapi::schema::<T>), ..self }
+    }
+
+    /// The same, which takes this behind `?`.
+    fn asking<T: JsonSchema>(self) -> Self {
+        Self { query: Some(openapi::schema::<T>), ..self }
     }
 }
 

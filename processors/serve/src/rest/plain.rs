@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, post};
 use millstream_models::profile::InputFigures;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -21,19 +22,23 @@ pub fn routes() -> Vec<Route> {
     vec![
         Route::get("/livez", Access::Open, "Whether the server answers.", v2::live),
         Route::get("/readyz", Access::Open, "Whether all models are served that are to be.", v2::ready),
-        Route::post("/api/v1/models/{model}/predict", Access::Predict, "Predicts rows.", predict_by),
+        Route::post("/api/v1/models/{model}/predict", Access::Predict, "Predicts rows.", predict_by)
+            .taking::<Request>()
+            .asking::<Asked>(),
         Route::get(
             "/api/v1/models/{model}/inputs",
             Access::Predict,
             "How what a version was asked of late differs from what it has learned.",
             inputs,
-        ),
+        )
+        .asking::<OfVersion>(),
         Route::post(
             "/api/v1/models/{model}/learn",
             Access::Learn,
             "Says what became of rows that were predicted, for the model to learn it.",
             learn,
-        ),
+        )
+        .taking::<Labels>(),
     ]
 }
 
@@ -46,7 +51,7 @@ pub fn predicting(model: String) -> MethodRouter<Arc<Serving>> {
 }
 
 /// Rows that are to be predicted.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
     /// Objects by the names of the features, or lists in their order. Other keys of objects are left alone.
@@ -54,7 +59,7 @@ struct Request {
 }
 
 /// By which version.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Asked {
     /// A number, an alias, or `latest`.
@@ -86,16 +91,18 @@ struct Inputs {
 }
 
 /// By which version that is asked.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct OfVersion {
+    /// A number, an alias, or `latest`.
     version: Option<String>,
 }
 
 /// Labels of rows that were predicted.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Labels {
+    /// By their ids.
     rows: Vec<Sent>,
 }
 
@@ -184,7 +191,7 @@ impl IntoResponse for Problem {
         let code = match reason {
             Reason::Wrong | Reason::Slow => "bad-request",
             Reason::NotFound => "not-found",
-            Reason::Conflict => "conflict",
+            Reason::Conflict | Reason::Exists => "conflict",
             Reason::TooLarge => "too-large",
             Reason::Unsupported => "wrong-content-type",
             Reason::Overloaded | Reason::Unavailable => "unavailable",

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::IntoResponse;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -20,7 +21,8 @@ pub fn routes() -> Vec<Route> {
         Route::get("/v1/models", Access::Predict, "The models that are served.", models),
         Route::get("/v1/models/{model}", Access::Predict, "Whether a model is served.", ready),
         // `{model}:predict` is no pattern of the router's: what is behind the colon is looked at here.
-        Route::post("/v1/models/{model}", Access::Predict, "Predicts rows: `/v1/models/NAME:predict`.", predict),
+        Route::post("/v1/models/{model}", Access::Predict, "Predicts rows: `/v1/models/NAME:predict`.", predict)
+            .taking::<Request>(),
     ]
 }
 
@@ -38,8 +40,9 @@ async fn ready(State(serving): State<Arc<Serving>>, Path(model): Path<String>) -
 }
 
 /// Rows that are to be predicted.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Request {
+    /// Objects by the names of the features, or lists in their order.
     instances: Vec<Value>,
 }
 

@@ -158,3 +158,76 @@ async fn the_server_and_its_models_are_described() {
         Code::InvalidArgument
     );
 }
+
+const STREAM: &str = crate::rest::STREAM;
+
+fn framed(message: &[u8]) -> Vec<u8> {
+    [&[0][..], &(message.len() as u32).to_be_bytes(), message].concat()
+}
+
+/// What is answered to a stream of such bytes, and how it ends.
+async fn stream(server: &Server, bytes: Body) -> (Vec<ModelStreamInferResponse>, Code) {
+    let request = Request::post(STREAM).header("content-type", "application/grpc").body(bytes).unwrap();
+    let response = server.router.clone().oneshot(request).await.unwrap();
+    let body = response.into_body().collect().await.unwrap();
+    let status = tonic::Status::from_header_map(body.trailers().unwrap()).unwrap().code();
+    let (mut bytes, mut answers) = (body.to_bytes(), Vec::new());
+    while !bytes.is_empty() {
+        let length = u32::from_be_bytes(bytes[1..5].try_into().unwrap()) as usize;
+        let message = bytes.split_to(5 + length);
+        answers.push(ModelStreamInferResponse::decode(&message[5..]).unwrap());
+    }
+    (answers, status)
+}
+
+#[tokio::test]
+async fn a_stream_is_answered_in_its_order_and_goes_on_behind_what_is_wrong() {
+    let server = Server::start();
+    let expected: ModelInferResponse = call(&server, INFER, &typed()).await.unwrap();
+    let numbered = |number: usize| ModelInferRequest { id: number.to_string(), ..typed() };
+    let wrong = ModelInferRequest { model_name: "fruad".to_owned(), ..numbered(7) };
+    let asked = (0..40).map(|number| if number == 7 { wrong.clone() } else { numbered(number) });
+    let bytes: Vec<u8> = asked.flat_map(|request| framed(&request.encode_to_vec())).collect();
+    // However it is cut into pieces.
+    for size in [1, 4, 7, 1000, bytes.len()] {
+        let pieces: Vec<_> =
+            bytes.chunks(size).map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece))).collect();
+        let (answers, code) = stream(&server, Body::from_stream(futures::stream::iter(pieces))).await;
+        assert_eq!((answers.len(), code), (40, Code::Ok));
+        for (number, answer) in answers.into_iter().enumerate() {
+            let found = answer.infer_response.unwrap();
+            assert_eq!(found.id, number.to_string());
+            if number == 7 {
+                assert_eq!(answer.error_message, "model `fruad` is not served; did you mean `fraud`?");
+            } else {
+                assert_eq!(ModelInferResponse { id: "42".to_owned(), ..found }, expected);
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_message_of_a_stream_has_its_time_and_its_size() {
+    let server = Server::start();
+    let message = framed(&typed().encode_to_vec());
+    // As many as you like, with pauses between them.
+    let slow = futures::stream::unfold(0, move |number| {
+        let message = message.clone();
+        async move {
+            tokio::time::sleep(std::time::Duration::from_secs(300)).await;
+            (number < 5).then(|| (Ok::<_, std::io::Error>(Bytes::from(message)), number + 1))
+        }
+    });
+    let (answers, code) = stream(&server, Body::from_stream(slow)).await;
+    assert_eq!((answers.len(), code), (5, Code::Ok));
+    // One that has begun is waited for, but not for ever.
+    let begun = futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(&[0, 0, 0]))]);
+    let begun = futures::StreamExt::chain(begun, futures::stream::pending());
+    assert_eq!(stream(&server, Body::from_stream(begun)).await.1, Code::DeadlineExceeded);
+    let long = [&[0][..], &(MAX_BODY as u32 + 1).to_be_bytes()].concat();
+    assert_eq!(stream(&server, Body::from(long)).await.1, Code::ResourceExhausted);
+    assert_eq!(stream(&server, Body::from(framed(b"no message"))).await.1, Code::Internal);
+    // Nor is a stream open for ever.
+    let silent = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+    assert_eq!(stream(&server, silent).await.1, Code::Unavailable);
+}

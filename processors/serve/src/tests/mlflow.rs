@@ -58,6 +58,83 @@ async fn files_of_versions_are_given_and_others_are_not() {
     }
 }
 
+const RIDGE: &[u8] = include_bytes!("../../../models/tests/data/sklearn/ridge.skops");
+
+impl Server {
+    async fn upload(&self, path: &str, bytes: &[u8]) -> Answer {
+        let request = Request::put(format!("/api/2.0/mlflow-artifacts/artifacts/{path}"));
+        self.ask(request.body(Body::from(bytes.to_vec())).unwrap()).await
+    }
+}
+
+#[tokio::test]
+async fn versions_are_made_of_uploaded_files() {
+    let server = Server::start();
+    server.upload("runs/1/model/model.skops", RIDGE).await.good();
+    server.upload("runs/1/model/MLmodel", b"flavors: {}").await.good();
+    let files = server.get("/api/2.0/mlflow-artifacts/artifacts?path=runs/1").await.good();
+    assert_eq!(files["files"], json!([{ "path": "model", "is_dir": true }]));
+    let files = server.get("/api/2.0/mlflow-artifacts/artifacts?path=runs/1/model").await.good();
+    assert_eq!(files["files"][1], json!({ "path": "model.skops", "is_dir": false }));
+    assert_eq!(server.get("/api/2.0/mlflow-artifacts/artifacts/runs/1/model/model.skops").await.bytes, RIDGE);
+    let post = async |path: &str, body: Value| server.mlflow(Method::POST, path, &body).await;
+    let tags = json!([{ "key": "owner", "value": "health" }]);
+    let made = post("registered-models/create", json!({ "name": "progress", "tags": tags })).await.good();
+    assert_eq!(made["registered_model"]["latest_versions"], json!([]));
+    let again = post("registered-models/create", json!({ "name": "progress" })).await;
+    assert_eq!((again.status, &again.json()["error_code"]), (409, &json!("RESOURCE_ALREADY_EXISTS")));
+    let get = format!("{MLFLOW}/registered-models/get?name=progress");
+    assert_eq!(server.get(&get).await.good()["registered_model"]["tags"], tags);
+    let tags =
+        json!([{ "key": "millstream.label", "value": "size" }, { "key": "millstream.features", "value": "a, b,c,d" }]);
+    let version =
+        json!({ "name": "progress", "source": "mlflow-artifacts://host:1/runs/1/model", "run_id": "r7", "tags": tags });
+    for _ in 0..2 {
+        let made = post("model-versions/create", version.clone()).await.good();
+        let made = &made["model_version"];
+        assert_eq!(
+            (&made["version"], &made["run_id"], &made["aliases"]),
+            (&json!("1"), &json!("r7"), &json!(["champion"]))
+        );
+    }
+    let model = registry(server.folder.path()).resolve("progress").unwrap();
+    let signature = Model::load(&model.bytes).unwrap().signature().clone();
+    assert_eq!((signature.label.unwrap().column.as_str(), signature.features[1].name.as_str()), ("size", "b"));
+}
+
+#[tokio::test]
+async fn what_no_version_can_be_made_of_is_refused() {
+    let server = Server::start();
+    server.upload("damaged/model.skops", &RIDGE[..500]).await.good();
+    server.upload("pickled/model.pkl", b"\x80\x04").await.good();
+    server.upload("empty/MLmodel", b"flavors: {}").await.good();
+    for (path, status) in [("fraud/1/model.onnx", 409), ("a/..%2Fb", 400), (&"a/".repeat(17), 400)] {
+        assert_eq!(server.upload(path, b"x").await.status, status, "{path}");
+    }
+    assert_eq!(server.upload("large", &vec![0; MAX_BODY + 1]).await.status, 413);
+    for (name, source, status, message) in [
+        ("none", "mlflow-artifacts:/damaged", 404, "there is no model `none`"),
+        ("fraud", "mlflow-artifacts:/nothing", 404, "nothing was uploaded to `/nothing`"),
+        ("fraud", "mlflow-artifacts:/", 400, "a path has 1 to 16 names"),
+        ("fraud", "mlflow-artifacts:/damaged", 400, "`/damaged/model.skops` can't be imported"),
+        ("fraud", "mlflow-artifacts:/pickled", 400, "is a pickle"),
+        ("fraud", "mlflow-artifacts:/empty", 400, "neither a file `.onnx` nor one `.skops`"),
+        ("fraud", "runs:/1/model", 400, "what is taken is `mlflow-artifacts:/PATH`"),
+    ] {
+        let body = json!({ "name": name, "source": source });
+        let answer = server.mlflow(Method::POST, "model-versions/create", &body).await;
+        let said = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(answer.status == status && said.contains(message), "{source}: {} {said}", answer.status);
+    }
+    let odd = json!({ "name": "fraud", "source": "mlflow-artifacts:/damaged", "tags": [{ "key": 3 }] });
+    assert!(
+        server.mlflow(Method::POST, "model-versions/create", &odd).await.json()["message"]
+            .as_str()
+            .unwrap()
+            .contains("`tags`")
+    );
+}
+
 #[tokio::test]
 async fn what_is_wrong_is_said_as_mlflow_says_it() {
     let server = Server::start();

@@ -237,6 +237,15 @@ impl ByRow for Sgd {
         Some(self.plain_sums())
     }
 
+    fn take_sums(&mut self, sums: WeightedSums) -> Result<()> {
+        let count = self.sums.len();
+        for (sum, weights) in self.sums.iter_mut().enumerate() {
+            let slots = sums.slots.iter().skip(sum).step_by(count).copied().collect();
+            weights.take(&sums.weights[sum], slots, sums.intercepts[sum]);
+        }
+        Ok(())
+    }
+
     fn to_onnx(&self, graph: &mut Graph, row: &Encoded) -> Result<Value> {
         let sums = self.plain_sums().of(row, graph);
         if !self.rules.classifier || !self.rules.loss.has_probabilities() {

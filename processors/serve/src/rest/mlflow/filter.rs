@@ -20,6 +20,8 @@ struct Comparison {
 #[derive(Debug)]
 enum Of {
     Name,
+    /// The number of a version.
+    Version,
     Tag(String),
     /// What none of ours has: the number of a run, for example.
     Nothing,
@@ -29,6 +31,10 @@ enum Of {
 enum Operator {
     Equal,
     NotEqual,
+    Less,
+    AtMost,
+    More,
+    AtLeast,
     Like,
     /// The same, whatever the case of letters.
     Ilike,
@@ -46,23 +52,30 @@ impl Filter {
             if !comparisons.is_empty() {
                 words.keyword("AND")?;
             }
-            let (of, operator) = (words.of()?, words.operator()?);
-            comparisons.push(Comparison { of, operator, value: words.quoted('\'')? });
+            let of = words.of()?;
+            let operator = words.operator(matches!(of, Of::Version))?;
+            let value = if matches!(of, Of::Version) { words.number()? } else { words.quoted('\'')? };
+            comparisons.push(Comparison { of, operator, value });
         }
         Ok(Self(comparisons))
     }
 
-    /// Whether something is among what is searched for.
-    pub fn takes(&self, name: &str, tags: &BTreeMap<String, String>) -> bool {
+    /// Whether a model, or a version of it, is among what is searched for.
+    pub fn takes(&self, name: &str, version: Option<u64>, tags: &BTreeMap<String, String>) -> bool {
         self.0.iter().all(|Comparison { of, operator, value }| {
             let found = match of {
                 Of::Name => Some(name),
+                Of::Version => {
+                    return version.zip(value.parse().ok()).is_some_and(|(one, other)| operator.holds(one, other));
+                }
                 Of::Tag(tag) => tags.get(tag).map(String::as_str),
                 Of::Nothing => None,
             };
             match operator {
                 Operator::Equal => found == Some(value),
                 Operator::NotEqual => found != Some(value),
+                // Only numbers are compared so.
+                Operator::Less | Operator::AtMost | Operator::More | Operator::AtLeast => false,
                 Operator::Like => found.is_some_and(|found| is_like(found, value)),
                 Operator::Ilike => found.is_some_and(|found| is_like(&found.to_lowercase(), &value.to_lowercase())),
             }
@@ -78,6 +91,21 @@ impl Filter {
     pub fn name(&self) -> Option<&str> {
         let is_name = |one: &&Comparison| matches!((&one.of, one.operator), (Of::Name, Operator::Equal));
         self.0.iter().find(is_name).map(|one| one.value.as_str())
+    }
+}
+
+impl Operator {
+    /// Whether it holds for these numbers.
+    fn holds(self, one: u64, other: u64) -> bool {
+        match self {
+            Self::Equal => one == other,
+            Self::NotEqual => one != other,
+            Self::Less => one < other,
+            Self::AtMost => one <= other,
+            Self::More => one > other,
+            Self::AtLeast => one >= other,
+            Self::Like | Self::Ilike => false,
+        }
     }
 }
 
@@ -114,6 +142,7 @@ impl Words<'_> {
         let word = self.while_of(is_word);
         match word.as_str() {
             "name" => Ok(Of::Name),
+            "version_number" => Ok(Of::Version),
             "run_id" | "source_path" => Ok(Of::Nothing),
             "tag" | "tags" if self.0.starts_with('.') => {
                 self.0 = &self.0[1..];
@@ -124,19 +153,32 @@ impl Words<'_> {
                 };
                 Ok(Of::Tag(tag))
             }
-            _ => Err(self.wrong("`name`, `tags.NAME`, `run_id` or `source_path`")),
+            _ => Err(self.wrong("`name`, `version_number`, `tags.NAME`, `run_id` or `source_path`")),
         }
     }
 
-    fn operator(&mut self) -> Result<Operator, Refusal> {
-        use Operator::{Equal, Ilike, Like, NotEqual};
+    /// An operator, of numbers or of texts.
+    fn operator(&mut self, of_numbers: bool) -> Result<Operator, Refusal> {
+        use Operator::{AtLeast, AtMost, Equal, Ilike, Less, Like, More, NotEqual};
         self.0 = self.0.trim_start();
-        for (text, operator) in [("!=", NotEqual), ("=", Equal), ("LIKE", Like), ("ILIKE", Ilike)] {
+        let (all, said): (&[_], _) = if of_numbers {
+            let all = &[("!=", NotEqual), ("=", Equal), ("<=", AtMost), ("<", Less), (">=", AtLeast), (">", More)];
+            (all, "`=`, `!=`, `<`, `<=`, `>` or `>=`")
+        } else {
+            (&[("!=", NotEqual), ("=", Equal), ("LIKE", Like), ("ILIKE", Ilike)], "`=`, `!=`, `LIKE` or `ILIKE`")
+        };
+        for (text, operator) in all {
             if self.take(text) {
-                return Ok(operator);
+                return Ok(*operator);
             }
         }
-        Err(self.wrong("`=`, `!=`, `LIKE` or `ILIKE`"))
+        Err(self.wrong(said))
+    }
+
+    /// The digits of a number.
+    fn number(&mut self) -> Result<String, Refusal> {
+        let number = self.while_of(|letter| letter.is_ascii_digit());
+        if number.parse::<u64>().is_ok() { Ok(number) } else { Err(self.wrong("a number such as 3")) }
     }
 
     fn keyword(&mut self, keyword: &str) -> Result<(), Refusal> {
@@ -183,7 +225,7 @@ mod tests {
 
     fn takes(filter: &str, name: &str) -> bool {
         let tags = [("owner".to_owned(), "payments".to_owned()), ("a b".to_owned(), "1".to_owned())].into();
-        Filter::parse(filter).unwrap().takes(name, &tags)
+        Filter::parse(filter).unwrap().takes(name, Some(12), &tags)
     }
 
     #[test]
@@ -200,7 +242,21 @@ mod tests {
         );
         assert!(takes("name LIKE '%a%d'", "fraud") && !takes("name LIKE '_'", "") && takes("name LIKE '%'", ""));
         assert!(!takes("run_id = '7'", "fraud"));
-        for wrong in ["name", "name = fraud", "nam = 'a'", "name = 'a' OR name = 'b'", "name = 'a", "tags = 'a'"] {
+        assert!(takes("name = 'fraud' and version_number = 12", "fraud") && takes("version_number != 1", "fraud"));
+        assert!(takes("version_number > 9 AND version_number<13", "fraud") && takes("version_number <= 12", "fraud"));
+        assert!(!takes("version_number >= 13", "fraud") && !takes("version_number < 12", "fraud"));
+        assert!(!Filter::parse("version_number = 12").unwrap().takes("fraud", None, &BTreeMap::new()));
+        for wrong in [
+            "name",
+            "name = fraud",
+            "nam = 'a'",
+            "name = 'a' OR name = 'b'",
+            "name = 'a",
+            "tags = 'a'",
+            "version_number = 'a'",
+            "version_number LIKE 1",
+            "name > 'a'",
+        ] {
             let refusal = Filter::parse(wrong).unwrap_err();
             assert!(refusal.message.starts_with("`filter` can't be read at"), "{wrong}: {refusal}");
         }

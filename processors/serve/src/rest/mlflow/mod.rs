@@ -1,9 +1,12 @@
 //! The protocols of MLflow.
 //!
-//! * `scoring`: that of its scoring servers. * `registry`: that of its registry of models, by what `asked` reads, `views` shows and `filter` picks.
+//! * `scoring`: that of its scoring servers. * `registry`: that of its registry of models, by what `asked` reads, `views` shows and `filter` picks; `making` makes
+//!   models and versions of the files of `artifacts`.
 
+mod artifacts;
 mod asked;
 mod filter;
+mod making;
 mod registry;
 mod scoring;
 mod views;
@@ -17,7 +20,7 @@ use super::Route;
 use crate::refusal::{Reason, Refusal};
 
 pub fn routes() -> Vec<Route> {
-    [scoring::routes(), registry::routes()].concat()
+    [scoring::routes(), registry::routes(), making::routes(), artifacts::routes()].concat()
 }
 
 fn text(status: StatusCode, text: String) -> Response {

@@ -1,13 +1,12 @@
 //! MLflow's registry of models: what its client asks for to list and find models and versions, to name, tag and describe them, and to get their files.
-//! What it would take to make them belongs to flows.
+//! What makes them is in `making`, and their files in `artifacts`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::{Method, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::extract::State;
+use axum::http::Method;
 use millstream_core::Error;
 use millstream_models::registry::{ModelRegistry, NotesChange, check_model_name};
 use serde_json::{Value, json};
@@ -23,7 +22,7 @@ use crate::refusal::{Reason, Refusal};
 type Answer = Result<Json<Value>, Failure>;
 
 /// Looks into the registry, or changes it.
-type Action = fn(&ModelRegistry, &Asked) -> Result<Value, Refusal>;
+pub(super) type Action = fn(&ModelRegistry, &Asked) -> Result<Value, Refusal>;
 
 /// A path of MLflow's.
 macro_rules! path {
@@ -55,26 +54,14 @@ pub fn routes() -> Vec<Route> {
         change(Method::PATCH, path!("model-versions/update"), "Describes a version.", describe_version),
         change(Method::POST, path!("model-versions/set-tag"), "Tags a version.", tag_version),
         change(Method::DELETE, path!("model-versions/delete-tag"), "Takes a tag of a version away.", untag_version),
-        look(
-            Method::GET,
-            "/api/2.0/mlflow-artifacts/artifacts",
-            "The files of a version: `path` is `NAME/VERSION`.",
-            files,
-        ),
-        Route::get(
-            "/api/2.0/mlflow-artifacts/artifacts/{model}/{version}/{file}",
-            Access::Look,
-            "A file of a version.",
-            file,
-        ),
     ]
 }
 
-fn look(method: Method, path: &'static str, summary: &'static str, action: Action) -> Route {
+pub(super) fn look(method: Method, path: &'static str, summary: &'static str, action: Action) -> Route {
     route(method, path, Access::Look, summary, action)
 }
 
-fn change(method: Method, path: &'static str, summary: &'static str, action: Action) -> Route {
+pub(super) fn change(method: Method, path: &'static str, summary: &'static str, action: Action) -> Route {
     route(method, path, Access::Manage, summary, action)
 }
 
@@ -84,7 +71,7 @@ fn route(method: Method, path: &'static str, access: Access, summary: &'static s
 }
 
 /// Does something with the registry, where that holds up nobody.
-async fn with_registry<T: Send + 'static>(
+pub(super) async fn with_registry<T: Send + 'static>(
     serving: Arc<Serving>,
     work: impl FnOnce(&ModelRegistry) -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Failure> {
@@ -124,6 +111,9 @@ fn newest(registry: &ModelRegistry, asked: &Asked) -> Result<Value, Refusal> {
     // None of ours has a stage, which MLflow itself advises against.
     let stages = asked.texts("stages")?;
     if !stages.is_empty() && !stages.iter().any(|stage| stage.eq_ignore_ascii_case("none")) {
+        return Ok(json!({ "model_versions": [] }));
+    }
+    if !registry.has_model(name).map_err(unavailable)? {
         return Ok(json!({ "model_versions": [] }));
     }
     let latest = registry.latest(name).map_err(unavailable)?;
@@ -226,38 +216,7 @@ fn untag_version(registry: &ModelRegistry, asked: &Asked) -> Result<Value, Refus
 fn is_found(registry: &ModelRegistry, filter: &Filter, name: &str, version: Option<u64>) -> Result<bool, Refusal> {
     let tags =
         if filter.asks_for_tags() { registry.notes(name, version).map_err(unavailable)?.tags } else { BTreeMap::new() };
-    Ok(filter.takes(name, &tags))
-}
-
-/// The files of a version. What is said to be below one of them is nothing.
-fn files(registry: &ModelRegistry, asked: &Asked) -> Result<Value, Refusal> {
-    let path = asked.text_if_any("path")?.unwrap_or_default();
-    let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
-    let [name, version, below @ ..] = &parts[..] else {
-        return Err(Refusal::not_found("`path` is not `NAME/VERSION`"));
-    };
-    let number = known_number(registry, name, version)?;
-    if !below.is_empty() {
-        return Ok(json!({ "files": [] }));
-    }
-    let version = registry.resolve(&format!("{name}/{number}")).map_err(unavailable)?;
-    let file = |(name, bytes): (&str, Vec<u8>)| json!({ "path": name, "is_dir": false, "file_size": bytes.len() });
-    Ok(json!({ "files": views::files(&version).map(file).collect::<Vec<_>>() }))
-}
-
-async fn file(
-    State(serving): State<Arc<Serving>>,
-    Path((name, version, file)): Path<(String, String, String)>,
-) -> Result<Response, Failure> {
-    let bytes = with_registry(serving, move |registry| {
-        let number = known_number(registry, &name, &version)?;
-        let version = registry.resolve(&format!("{name}/{number}")).map_err(unavailable)?;
-        let found = views::files(&version).find(|(known, _)| *known == file);
-        found
-            .map(|(_, bytes)| bytes)
-            .ok_or_else(|| Refusal::not_found(format!("`{name}/{number}` has no file `{file}`")))
-    });
-    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes.await?).into_response())
+    Ok(filter.takes(name, version, &tags))
 }
 
 /// The name of a model that there is.
@@ -267,8 +226,9 @@ fn known_model<'a>(registry: &ModelRegistry, asked: &'a Asked) -> Result<&'a str
     Ok(name)
 }
 
-fn check(registry: &ModelRegistry, name: &str) -> Result<(), Refusal> {
-    let is_known = check_model_name(name).is_ok() && registry.has_model(name).map_err(unavailable)?;
+pub(super) fn check(registry: &ModelRegistry, name: &str) -> Result<(), Refusal> {
+    let is_known = check_model_name(name).is_ok()
+        && (registry.has_model(name).map_err(unavailable)? || registry.is_announced(name).map_err(unavailable)?);
     if is_known { Ok(()) } else { Err(Refusal::not_found(format!("there is no model `{name}`"))) }
 }
 
@@ -278,7 +238,7 @@ fn known_version<'a>(registry: &ModelRegistry, asked: &'a Asked) -> Result<(&'a 
     Ok((name, known_number(registry, name, &number.to_string())?))
 }
 
-fn known_number(registry: &ModelRegistry, name: &str, number: &str) -> Result<u64, Refusal> {
+pub(super) fn known_number(registry: &ModelRegistry, name: &str, number: &str) -> Result<u64, Refusal> {
     check(registry, name)?;
     let known = match number.parse() {
         Ok(number) if registry.has(name, number).map_err(unavailable)? => Some(number),
@@ -309,6 +269,6 @@ fn is_ordered(asked: &Asked, by: &str, direction: &str) -> Result<bool, Refusal>
     Ok(words.next() == Some(by) && words.next().unwrap_or("ASC").eq_ignore_ascii_case(direction))
 }
 
-fn unavailable(error: Error) -> Refusal {
+pub(super) fn unavailable(error: Error) -> Refusal {
     Refusal { reason: Reason::Unavailable, message: error.to_string() }
 }

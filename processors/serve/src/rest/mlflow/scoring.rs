@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -20,7 +21,8 @@ pub fn routes() -> Vec<Route> {
         Route::get("/ping", Access::Open, "Whether the server answers.", ping),
         Route::get("/health", Access::Open, "Whether the server answers.", ping),
         Route::get("/version", Access::Open, "The version of the program.", version),
-        Route::post("/invocations", Access::Predict, "Predicts rows by the only model that is served.", invocations),
+        Route::post("/invocations", Access::Predict, "Predicts rows by the only model that is served.", invocations)
+            .taking::<Request>(),
     ]
 }
 
@@ -33,7 +35,7 @@ async fn version() -> Response {
 }
 
 /// Rows that are to be predicted, in one of several forms.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
     dataframe_split: Option<Split>,
@@ -45,7 +47,7 @@ struct Request {
     params: Option<Map<String, Value>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Split {
     columns: Vec<String>,
     data: Vec<Vec<Value>>,

@@ -15,7 +15,14 @@ pub fn source(model: &str, version: u64) -> String {
 /// # Errors
 /// If the registry can't be read.
 pub fn model(registry: &ModelRegistry, name: &str) -> Result<Value> {
-    let (latest, aliases, notes) = (registry.latest(name)?, registry.aliases(name)?, registry.notes(name, None)?);
+    let notes = registry.notes(name, None)?;
+    if !registry.has_model(name)? {
+        let (description, tags) = (&notes.description, tags(&notes));
+        return Ok(
+            json!({ "name": name, "description": description, "latest_versions": [], "tags": tags, "aliases": [] }),
+        );
+    }
+    let (latest, aliases) = (registry.latest(name)?, registry.aliases(name)?);
     let newest = version_of(registry, name, latest, &aliases)?;
     let named: Vec<_> =
         aliases.iter().map(|(alias, version)| json!({ "alias": alias, "version": version.to_string() })).collect();

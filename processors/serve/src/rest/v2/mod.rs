@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::{Access, Route, Serving, body};
 use crate::refusal::Refusal;
 use answer::Wanted;
-use request::{HEADER_LENGTH, Request};
+use request::{HEADER_LENGTH, Request, RequestJson};
 
 pub fn routes() -> Vec<Route> {
     use Access::{Look, Manage, Open, Predict};
@@ -56,8 +56,9 @@ pub fn routes() -> Vec<Route> {
             "What a version has done.",
             describe::version_statistics,
         ),
-        Route::post("/v2/models/{model}/infer", Predict, "Predicts rows.", infer),
-        Route::post("/v2/models/{model}/versions/{version}/infer", Predict, "Predicts rows by a version.", infer_by),
+        Route::post("/v2/models/{model}/infer", Predict, "Predicts rows.", infer).taking::<RequestJson>(),
+        Route::post("/v2/models/{model}/versions/{version}/infer", Predict, "Predicts rows by a version.", infer_by)
+            .taking::<RequestJson>(),
         Route::post("/v2/repository/index", Look, "The models of the registry.", repository::index),
         Route::post("/v2/repository/models/{model}/load", Manage, "Serves a model from now on.", repository::load),
         Route::post("/v2/repository/models/{model}/unload", Manage, "Serves a model no more.", repository::unload),

@@ -2,6 +2,7 @@
 
 use axum::http::HeaderValue;
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -38,25 +39,27 @@ pub struct RequestHead {
     pub outputs: Vec<OutputJson>,
 }
 
-#[derive(Debug, Deserialize)]
-struct RequestJson {
+/// The JSON of a request.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct RequestJson {
     id: Option<String>,
     parameters: Option<Map<String, Value>>,
     inputs: Vec<InputJson>,
     outputs: Option<Vec<OutputJson>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct InputJson {
     name: String,
     shape: Vec<i64>,
     datatype: String,
     parameters: Option<Map<String, Value>>,
+    #[schemars(with = "Option<Vec<Value>>")]
     data: Option<Cells>,
 }
 
 /// An output that is asked for.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct OutputJson {
     /// Its name.
     pub name: String,
