@@ -62,7 +62,10 @@ pub struct TrainSettings {
     estimator: EstimatorSettings,
     /// The columns to learn from. A list standardises numbers and one-hot encodes texts and booleans (1024 slots); a
     /// table says it column by column: `{ amount = "standardise", age = "raw", country = { one_hot = 300 }, card = { hash
-    /// = 4096 } }`. Numbers are taken as they are by `k_means`.
+    /// = 4096 } }`. Numbers are taken as they are by `k_means`. Numbers that are far from even are better `"robust"`, `"min_max"` or `"quantile"`. A table in
+    /// place of an encoder also says what stands for missing values: `{ age = { encode = "robust", missing = "median", indicator = true } }`, where
+    /// `indicator` adds a number that is 1 where the value is missing. All of it is part of the model, is learned row by row, and holds in `predict` and served models as
+    /// it is then. A row is never encoded by what only it or later rows say.
     #[serde(default)]
     features: Features,
     /// The column to predict: boolean, integers, texts or, for regression, numbers. None where the estimator learns without
@@ -93,7 +96,7 @@ pub struct TrainSettings {
     /// A prefix of the names of the new columns.
     #[serde(default, rename = "as")]
     prefix: String,
-    /// What to do with rows that lack a feature.
+    /// What to do with rows that lack a feature, where the feature says nothing of its own.
     #[serde(default)]
     missing: Missing,
     /// When a version is published.

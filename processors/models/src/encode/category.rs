@@ -25,7 +25,7 @@ impl Category {
         let (slots, known) = match feature.encoder {
             Encoder::OneHot(slots) => (slots, Some(foldhash::HashMap::default())),
             Encoder::Hash(slots) => (slots, None),
-            Encoder::Raw | Encoder::Standardise => return None,
+            _ => return None,
         };
         Some(Self { column: feature.name.clone(), first, slots, known })
     }
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     fn category(encoder: Encoder) -> Category {
-        Category::new(&Feature { name: "c".into(), type_name: "utf8".into(), encoder }, 10).unwrap()
+        Category::new(&Feature::new("c", "utf8", encoder), 10).unwrap()
     }
 
     fn slots(category: &mut Category, values: &[Option<&str>], learn: bool) -> Vec<Option<u32>> {

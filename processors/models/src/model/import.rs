@@ -143,7 +143,7 @@ fn feature(name: String, element: ElementType) -> Feature {
         ElementType::Uint64 => ("uint64", Encoder::Raw),
         _ => ("float64", Encoder::Raw),
     };
-    Feature { name, type_name: type_name.to_owned(), encoder }
+    Feature::new(name, type_name, encoder)
 }
 
 /// What it predicts: what is said, or what the file says.

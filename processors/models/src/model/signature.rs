@@ -6,13 +6,13 @@ use arrow::datatypes::Schema;
 use millstream_core::{Problem, Problems, Result, ResultExt};
 use serde::{Deserialize, Serialize};
 
-use super::features::check_slots;
+use super::features::check_encoding;
 use super::{Features, Predictions, weight};
 use crate::calibration::CalibrationSettings;
 use crate::decision::Decision;
 use crate::device::{self, DeviceSettings};
 use crate::drift::DetectorSettings;
-use crate::encode::{Feature, Missing};
+use crate::encode::{Feature, Missing, Preprocessing};
 use crate::estimator::{EstimatorSettings, Gives, Labels};
 use crate::label::{Class, Label, LabelColumns, Task};
 use crate::metrics::{BaselineScores, MeanScores, RewardScores, Scores};
@@ -54,10 +54,12 @@ impl Signature {
         missing: Missing,
     ) -> Result<Self, Problems> {
         let (label, mut problems) = (label.into(), Problems::new());
+        missing.check().map_err(|message| Problem::new(message).under("missing"))?;
         // A column that is named as a label where none is learned is no answer, and its problem is the label's.
         let learns_answers = estimator.labels() != Labels::Nothing;
         let answers = if learns_answers { [label.label, label.reward] } else { [None, None] };
-        let features = features.plan(schema, answers, estimator.takes()).map_err(|found| problems.extend(found));
+        let features =
+            features.plan(schema, answers, estimator.takes(), missing).map_err(|found| problems.extend(found));
         let weight = label.weight.map(str::to_owned);
         if let Err(problem) = weight::check(weight.as_deref(), schema, estimator) {
             problems.push(problem);
@@ -74,7 +76,7 @@ impl Signature {
             problems.push(problem.under("estimator"));
         }
         if let Ok(features) = &features
-            && let Err(problem) = estimator.settings().check_features(features)
+            && let Err(problem) = estimator.settings().check_features(Preprocessing::new(features, missing).features())
         {
             problems.push(problem.under("estimator"));
         }
@@ -152,7 +154,13 @@ impl Signature {
     /// How many numbers the largest part of the state of such a model has at most.
     pub(crate) fn most_numbers(&self) -> u64 {
         let of_calibration = self.calibration.map_or(0, |calibration| calibration.most_numbers(self.classes().len()));
-        self.estimator.settings().most_numbers(&self.features, self.classes()).max(of_calibration)
+        let features = self.preprocessing();
+        self.estimator.settings().most_numbers(features.features(), self.classes()).max(of_calibration)
+    }
+
+    /// What its features go through before they are encoded, having learned nothing.
+    pub(crate) fn preprocessing(&self) -> Preprocessing {
+        Preprocessing::new(&self.features, self.missing)
     }
 
     /// The classes of the label; none where it is a number, or there is none.
@@ -245,7 +253,7 @@ impl Signature {
 
     /// What has to hold for a model to be built, whoever wrote the signature.
     fn check(&self) -> Result<(), String> {
-        self.features.iter().try_for_each(check_slots)?;
+        self.features.iter().try_for_each(|feature| check_encoding(feature, self.missing))?;
         self.check_names()?;
         let name = self.estimator.name();
         self.estimator.labels().check(name, self.classes())?;
@@ -267,7 +275,7 @@ impl Signature {
             return Err(format!("`{odd}` is no value of the label `{column}`, which is {type_name}"));
         }
         self.estimator.settings().check(self.classes()).map_err(|problem| problem.message)?;
-        self.estimator.settings().check_features(&self.features).map_err(|problem| problem.message)?;
+        self.estimator.settings().check_features(self.preprocessing().features()).map_err(|problem| problem.message)?;
         self.check_calibration().map_err(|problem| problem.message)?;
         self.check_threshold()?;
         let weights = self.most_numbers();
