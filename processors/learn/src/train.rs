@@ -62,7 +62,9 @@ pub struct TrainSettings {
     estimator: EstimatorSettings,
     /// The columns to learn from. A list standardises numbers and one-hot encodes texts and booleans (1024 slots); a
     /// table says it column by column: `{ amount = "standardise", age = "raw", country = { one_hot = 300 }, card = { hash
-    /// = 4096 } }`. Numbers are taken as they are by `k_means`. Numbers that are far from even are better `"robust"`, `"min_max"` or `"quantile"`. A table in
+    /// = 4096 } }`. Numbers are taken as they are by `k_means`. Numbers that are far from even are better `"robust"`, `"min_max"` or `"quantile"`;
+    /// categories may be numbers, too: `{ frequency = 1024 }`, or `{ target = { smoothing = 10 } }`, the mean of the label for each; timestamps are encoded by `"time"`, and what people write
+    /// by `{ text = { numbers = 256 } }`. A table in
     /// place of an encoder also says what stands for missing values: `{ age = { encode = "robust", missing = "median", indicator = true } }`, where
     /// `indicator` adds a number that is 1 where the value is missing. All of it is part of the model, is learned row by row, and holds in `predict` and served models as
     /// it is then. A row is never encoded by what only it or later rows say.

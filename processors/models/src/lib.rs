@@ -63,7 +63,7 @@ mod vector;
 
 pub use calibration::{CalibrationMethod, CalibrationSettings};
 pub use decision::Decision;
-pub use encode::{Encoder, Encoding, Feature, Missing};
+pub use encode::{Encoder, Encoding, Feature, Missing, TargetEncoding, TextEncoding};
 pub use estimator::{Certainty, EstimatorKind, EstimatorSettings, Gives, Labels, PredictedColumn, Takes, estimators};
 pub use label::{Class, Label, LabelColumns, Task};
 pub use layers::Layout;

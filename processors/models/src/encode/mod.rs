@@ -4,6 +4,7 @@
 //! part of the model.
 
 mod category;
+mod dictionary;
 mod preprocess;
 mod rows;
 mod settings;
@@ -17,7 +18,7 @@ pub(crate) use category::Category;
 pub(crate) use preprocess::Preprocessing;
 pub use rows::{LARGEST, column, is_usable};
 pub(crate) use rows::{LARGEST_OF_32_BITS, Rows, read, why_refused};
-pub use settings::{Encoder, Encoding, Feature, Missing};
+pub use settings::{Encoder, Encoding, Feature, Missing, TargetEncoding, TextEncoding};
 pub(crate) use statistics::Statistics;
 pub(crate) use tile::{TILE_ROWS, Tile};
 

@@ -3,7 +3,7 @@
 use arrow::array::cast::AsArray;
 use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::datatypes::{DataType, Float64Type, TimeUnit};
 use arrow::util::display::array_value_to_string;
 use millstream_core::{Error, Result, ResultExt};
 
@@ -140,9 +140,24 @@ fn numbers(column: &ArrayRef, feature: &Feature) -> Result<Float64Array> {
     if let Some(numbers) = column.as_primitive_opt::<Float64Type>() {
         return Ok(numbers.clone());
     }
+    if let DataType::Timestamp(unit, _) = column.data_type() {
+        return seconds(column, *unit);
+    }
     let numbers =
         cast(column, &DataType::Float64).doing(|| format!("reading feature `{}` as numbers", feature.name))?;
     Ok(numbers.as_primitive::<Float64Type>().clone())
+}
+
+/// Timestamps as seconds since 1970.
+fn seconds(column: &ArrayRef, unit: TimeUnit) -> Result<Float64Array> {
+    let of_second = match unit {
+        TimeUnit::Second => 1.0,
+        TimeUnit::Millisecond => 1e3,
+        TimeUnit::Microsecond => 1e6,
+        TimeUnit::Nanosecond => 1e9,
+    };
+    let ticks = cast(&cast(column, &DataType::Int64)?, &DataType::Float64)?;
+    Ok(ticks.as_primitive::<Float64Type>().unary(|ticks| ticks / of_second))
 }
 
 fn texts(column: &ArrayRef, feature: &Feature) -> Result<StringArray> {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::rows::{LARGEST_OF_32_BITS, is_usable};
 
 /// How a column becomes numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Encoder {
     /// The number as it is.
@@ -29,6 +29,72 @@ pub enum Encoder {
     OneHot(#[schemars(range(min = 1, max = 16777216))] u32),
     /// A one in one of N slots, by a hash of the value. Values may share a slot, and none is remembered.
     Hash(#[schemars(range(min = 1, max = 16777216))] u32),
+    /// The share of the rows so far that had the value, from 0 for a new one. The first N values are counted, later ones all together.
+    Frequency(#[schemars(range(min = 1, max = 16777216))] u32),
+    /// The mean of the label of the rows so far that had the value, drawn to the mean of all by `smoothing`; of classes how often each was the label, of two the second;
+    /// of numbers, where others are standardised, how far that lies from the mean of all, in standard deviations. The label of a row is not in its own number, so that nothing leaks.
+    Target(TargetEncoding),
+    /// Where in the day, the week and the year a timestamp lies, in UTC: the sine and the cosine of each, six numbers, which are 0 where it is missing. A number is taken for seconds
+    /// since 1970.
+    Time,
+    /// The words of a text, each counted in one of so many numbers by its hash, times how rare it was so far (TF-IDF), brought to the length 1.
+    Text(TextEncoding),
+}
+
+/// How texts are encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TextEncoding {
+    /// How many numbers there are. Words whose hashes are the same count as one.
+    #[schemars(range(min = 1, max = 65536))]
+    #[serde(default = "numbers")]
+    pub numbers: u32,
+    /// Runs of up to so many words count as well, each as a word of its own.
+    #[schemars(range(min = 1, max = 5))]
+    #[serde(default = "words")]
+    pub words: u32,
+    /// Whether rare words count more.
+    #[serde(default = "idf")]
+    pub idf: bool,
+}
+
+impl TextEncoding {
+    /// The most numbers that one column may have.
+    pub(crate) const MOST_NUMBERS: u32 = 1 << 16;
+}
+
+fn numbers() -> u32 {
+    256
+}
+
+fn words() -> u32 {
+    1
+}
+
+fn idf() -> bool {
+    true
+}
+
+/// How categories are encoded by the label.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetEncoding {
+    /// How many values are known by themselves: the first ones. Later ones are known all together.
+    #[schemars(range(min = 1, max = 16_777_216))]
+    #[serde(default = "categories")]
+    pub categories: u32,
+    /// As how many rows the mean of all counts beside those that had the value.
+    #[schemars(range(min = 0))]
+    #[serde(default = "smoothing")]
+    pub smoothing: f64,
+}
+
+fn categories() -> u32 {
+    1024
+}
+
+fn smoothing() -> f64 {
+    10.0
 }
 
 impl Encoder {
@@ -46,25 +112,24 @@ impl Encoder {
 
     /// Whether the column is read as a number, and not as a category.
     pub fn is_number(self) -> bool {
-        matches!(self, Self::Raw | Self::Standardise | Self::MinMax | Self::Robust | Self::Quantile)
-    }
-
-    /// Whether it is what [`Encoders`](super::Encoders) do by themselves.
-    pub(super) fn is_plain(self) -> bool {
-        matches!(self, Self::Raw | Self::Standardise | Self::OneHot(_) | Self::Hash(_))
+        matches!(self, Self::Raw | Self::Standardise | Self::MinMax | Self::Robust | Self::Quantile | Self::Time)
     }
 
     /// How many slots the column has; 0 if it has none.
     pub fn slots(self) -> u32 {
         match self {
             Self::OneHot(slots) | Self::Hash(slots) => slots,
-            Self::Raw | Self::Standardise | Self::MinMax | Self::Robust | Self::Quantile => 0,
+            _ => 0,
         }
     }
 
     /// Whether a column of this type can be encoded so.
     pub fn takes(self, data_type: &DataType) -> bool {
-        if self.is_number() {
+        if self == Self::Time {
+            data_type.is_numeric() || matches!(data_type, DataType::Timestamp(..))
+        } else if matches!(self, Self::Text(_)) {
+            *data_type == DataType::Utf8
+        } else if self.is_number() {
             data_type.is_numeric() || *data_type == DataType::Boolean
         } else {
             matches!(data_type, DataType::Utf8 | DataType::Boolean) || data_type.is_integer()

@@ -10,7 +10,7 @@ use schemars::{JsonSchema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::encode::{Encoder, Encoding, Feature, Missing};
+use crate::encode::{Encoder, Encoding, Feature, Missing, TargetEncoding, TextEncoding};
 use crate::estimator::Takes;
 
 /// The columns that a model learns from: `["a", "b"]`, or by column how it is encoded.
@@ -53,6 +53,7 @@ impl Features {
         missing: Missing,
     ) -> Result<Vec<Feature>, Problems> {
         let names = self.names();
+        let has_answers = answers[0].is_some() && answers[1].is_none();
         check_count(names.len(), takes).map_err(|problem| problem.under("features"))?;
         let mut problems = Problems::new();
         let mut features = Vec::new();
@@ -60,8 +61,9 @@ impl Features {
         for (index, name) in names.into_iter().enumerate() {
             let fresh = known.insert(name);
             let planned = self.plan_one(schema, index, name, answers, fresh, takes);
-            let checked =
-                planned.and_then(|feature| check_encoding(&feature, missing).map(|()| feature).map_err(Problem::new));
+            let checked = planned.and_then(|feature| {
+                check_encoding(&feature, missing, has_answers).map(|()| feature).map_err(Problem::new)
+            });
             match checked {
                 Ok(feature) => features.push(feature),
                 Err(problem) => problems.push(problem.under(self.step(index, name)).under("features")),
@@ -130,7 +132,9 @@ fn fitting_encoder(name: &str, data_type: &DataType, encoder: Encoder) -> Result
     if encoder.takes(data_type) {
         return Ok(encoder);
     }
-    let (wanted, help) = if encoder.is_number() {
+    let (wanted, help) = if encoder == Encoder::Time {
+        ("timestamps, and seconds since 1970", "times of other types are made timestamps by an `sql` node")
+    } else if encoder.is_number() {
         ("numbers", "texts are encoded by `{ one_hot = 1024 }` or `{ hash = 1024 }`")
     } else {
         ("texts, booleans and integers", "numbers are encoded by `\"standardise\"` or `\"raw\"`")
@@ -139,12 +143,33 @@ fn fitting_encoder(name: &str, data_type: &DataType, encoder: Encoder) -> Result
     Err(Problem::new(problem).help(help))
 }
 
-/// Says what of an encoding can't be; `missing` is what holds where the feature says nothing of its own.
-pub(super) fn check_encoding(feature: &Feature, missing: Missing) -> Result<(), String> {
+/// Says what of an encoding can't be; `missing` is what holds where the feature says nothing of its own, and `has_answers` whether there is a label that is
+/// a number or a class.
+pub(super) fn check_encoding(feature: &Feature, missing: Missing, has_answers: bool) -> Result<(), String> {
     let Feature { name, encoder, .. } = feature;
-    let slots = encoder.slots();
-    if matches!(encoder, Encoder::OneHot(_) | Encoder::Hash(_)) && !(1..=Encoder::MOST_SLOTS).contains(&slots) {
-        return Err(format!("`{name}` has {slots} slots; there must be 1 to {}", Encoder::MOST_SLOTS));
+    let (what, count) = match encoder {
+        Encoder::OneHot(slots) | Encoder::Hash(slots) => ("slots", *slots),
+        Encoder::Frequency(most) | Encoder::Target(TargetEncoding { categories: most, .. }) => ("categories", *most),
+        _ => ("", 1),
+    };
+    if !(1..=Encoder::MOST_SLOTS).contains(&count) {
+        return Err(format!("`{name}` has {count} {what}; there must be 1 to {}", Encoder::MOST_SLOTS));
+    }
+    if let Encoder::Text(TextEncoding { numbers, words, .. }) = encoder
+        && !((1..=TextEncoding::MOST_NUMBERS).contains(numbers) && (1..=5).contains(words))
+    {
+        let most = TextEncoding::MOST_NUMBERS;
+        return Err(format!(
+            "`{name}` has {numbers} numbers for runs of {words} words; there must be 1 to {most} for 1 to 5"
+        ));
+    }
+    if let Encoder::Target(TargetEncoding { smoothing, .. }) = encoder {
+        if !has_answers {
+            return Err(format!("`{name}` is encoded by `target`, the mean of the label, and no label is learned"));
+        }
+        if !(0.0..=1e9).contains(smoothing) {
+            return Err(format!("the `smoothing` of `{name}` is {smoothing}, and should be from 0 to 1e9"));
+        }
     }
     if feature.indicator && feature.missing_or(missing) == Missing::Fail {
         let problem = format!("`{name}` has an `indicator`, and rows that lack it leave by the port `failed`");

@@ -76,7 +76,8 @@ impl Signature {
             problems.push(problem.under("estimator"));
         }
         if let Ok(features) = &features
-            && let Err(problem) = estimator.settings().check_features(Preprocessing::new(features, missing).features())
+            && let preprocessing = Preprocessing::new(features, missing, classes.len(), estimator.takes())
+            && let Err(problem) = estimator.settings().check_features(preprocessing.features())
         {
             problems.push(problem.under("estimator"));
         }
@@ -160,7 +161,12 @@ impl Signature {
 
     /// What its features go through before they are encoded, having learned nothing.
     pub(crate) fn preprocessing(&self) -> Preprocessing {
-        Preprocessing::new(&self.features, self.missing)
+        Preprocessing::new(&self.features, self.missing, self.classes().len(), self.estimator.takes())
+    }
+
+    /// How many numbers a row takes at most, encoded or predicted, besides those of its columns.
+    pub fn numbers_of_row(&self) -> usize {
+        self.preprocessing().features().len().max(self.classes().len())
     }
 
     /// The classes of the label; none where it is a number, or there is none.
@@ -253,7 +259,8 @@ impl Signature {
 
     /// What has to hold for a model to be built, whoever wrote the signature.
     fn check(&self) -> Result<(), String> {
-        self.features.iter().try_for_each(|feature| check_encoding(feature, self.missing))?;
+        let has_answers = self.label.as_ref().is_some_and(|label| label.reward.is_none());
+        self.features.iter().try_for_each(|feature| check_encoding(feature, self.missing, has_answers))?;
         self.check_names()?;
         let name = self.estimator.name();
         self.estimator.labels().check(name, self.classes())?;

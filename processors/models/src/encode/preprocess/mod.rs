@@ -1,20 +1,27 @@
-//! What features go through before they are encoded: scales, and what stands for missing values.
+//! What features go through before they are encoded: scales, numbers of categories, times and texts, and what stands for missing values.
 //!
 //! What comes out are features again, of those kinds that [`Encoders`](super::Encoders) know. A row is made by what was known before it, and then learned, so
 //! that neither its values nor its target are in it; models without such features don't come by here.
 
+mod category;
 mod column;
 mod number;
 mod quantiles;
+mod text;
+mod time;
 
 use arrow::array::{Array, Float64Array, StringArray, StringBuilder};
 use millstream_core::{Error, Result};
 
 use super::{Encoder, Feature, Missing, Rows, element_type};
+use crate::estimator::Takes;
 use crate::onnx::{ElementType, Graph, Value};
 use crate::tensors::Tensors;
+use category::{Frequency, Target};
 use column::{Column, Source};
 use number::Number;
+use text::Text;
+use time::Time;
 
 /// What all features go through, in their order; nothing where all go on as they are.
 #[derive(Clone, Debug)]
@@ -28,17 +35,17 @@ pub(crate) struct Preprocessing {
 #[derive(Clone, Debug)]
 struct Part {
     feature: Feature,
-    becomes: Becomes,
+    /// Where a missing category is that of the row before: the last one.
+    last: Option<Last>,
+    /// What makes numbers of it; it goes on as it is where nothing does.
+    column: Option<Box<dyn Column>>,
+    /// How those numbers are encoded.
+    behind: Encoder,
 }
 
-/// What a column becomes.
-#[derive(Clone, Debug)]
-enum Becomes {
-    Itself,
-    Numbers(Box<dyn Column>),
-    /// Categories, where a missing value is that of the row before: the last one.
-    Filled(Option<String>),
-}
+/// The last value of a column of categories; none if there was none.
+#[derive(Clone, Debug, Default)]
+struct Last(Option<String>);
 
 /// The columns that come out.
 #[derive(Default)]
@@ -48,11 +55,11 @@ struct Out {
 }
 
 impl Preprocessing {
-    /// What has learned nothing, of these features; `missing` is what holds where a feature says nothing of its own.
-    pub fn new(features: &[Feature], missing: Missing) -> Self {
-        let parts: Vec<Part> = features.iter().map(|feature| Part::new(feature, missing)).collect();
-        let goes_on = |part: &Part| matches!(part.becomes, Becomes::Itself) && !part.feature.indicator;
-        if parts.iter().all(goes_on) {
+    /// What has learned nothing, of these features; `missing` is what holds where a feature says nothing of its own. The label has so many classes, or is a number if
+    /// it has none, and the estimator takes such numbers.
+    pub fn new(features: &[Feature], missing: Missing, classes: usize, takes: Takes) -> Self {
+        let parts: Vec<Part> = features.iter().map(|feature| Part::new(feature, missing, classes, takes)).collect();
+        if parts.iter().all(Part::is_nothing) {
             return Self { parts: Vec::new(), features: features.to_vec() };
         }
         let features = parts.iter().flat_map(Part::features).collect();
@@ -76,16 +83,15 @@ impl Preprocessing {
         }
         let targets: Vec<_> = (0..rows.count()).map(target).collect();
         let (mut out, mut sources) = (Out::default(), Sources::of(rows));
-        for part in &mut self.parts {
-            let source = sources.next(&part.feature);
-            match &mut part.becomes {
-                Becomes::Numbers(column) => out.numbers.extend(column.step(source, &targets)),
-                Becomes::Filled(last) => {
-                    out.texts.push(filled(source, last, |row| targets[row].is_some()));
-                }
-                Becomes::Itself => out.pass_on(source),
+        for Part { feature, last, column, .. } in &mut self.parts {
+            let source = sources.next(feature);
+            let filled = last.as_mut().and_then(|last| last.fill(source, |row| targets[row].is_some()));
+            let taken = filled.as_ref().map_or(source, Source::Texts);
+            match column {
+                Some(column) => out.numbers.extend(column.step(taken, &targets)),
+                None => out.pass_on(taken),
             }
-            out.add_indicator(&part.feature, source);
+            out.add_indicator(feature, source);
         }
         Some(Rows::new(rows.count(), out.numbers, out.texts))
     }
@@ -96,44 +102,32 @@ impl Preprocessing {
             return None;
         }
         let (mut out, mut sources) = (Out::default(), Sources::of(rows));
-        for part in &self.parts {
-            let source = sources.next(&part.feature);
-            match &part.becomes {
-                Becomes::Numbers(column) => out.numbers.extend(column.apply(source, rows.count())),
-                Becomes::Filled(last) => out.texts.push(filled(source, &mut last.clone(), |_| false)),
-                Becomes::Itself => out.pass_on(source),
+        for Part { feature, last, column, .. } in &self.parts {
+            let source = sources.next(feature);
+            let filled = last.clone().and_then(|mut last| last.fill(source, |_| false));
+            let taken = filled.as_ref().map_or(source, Source::Texts);
+            match column {
+                Some(column) => out.numbers.extend(column.apply(taken, rows.count())),
+                None => out.pass_on(taken),
             }
-            out.add_indicator(&part.feature, source);
+            out.add_indicator(feature, source);
         }
         Some(Rows::new(rows.count(), out.numbers, out.texts))
     }
 
     /// Writes what was learned.
     pub fn save(&self, tensors: &mut Tensors) {
-        for Part { feature, becomes } in &self.parts {
-            match becomes {
-                Becomes::Numbers(column) => column.save(&feature.name, tensors),
-                Becomes::Filled(last) => {
-                    tensors.put_u8(&last_name(feature), last.as_deref().unwrap_or_default().as_bytes());
-                    tensors.put_u64(&known_name(feature), &[last.is_some().into()]);
-                }
-                Becomes::Itself => {}
-            }
+        for Part { feature, last, column, .. } in &self.parts {
+            last.iter().for_each(|last| last.save(&feature.name, tensors));
+            column.iter().for_each(|column| column.save(&feature.name, tensors));
         }
     }
 
     /// Reads what was learned.
     pub fn load(&mut self, tensors: &Tensors) -> Result<()> {
-        for Part { feature, becomes } in &mut self.parts {
-            match becomes {
-                Becomes::Numbers(column) => column.load(&feature.name, tensors)?,
-                Becomes::Filled(last) => {
-                    let text = std::str::from_utf8(tensors.u8s(&last_name(feature))?);
-                    let text = text.map_err(|_| Error::new(format!("the last `{}` is damaged", feature.name)))?;
-                    *last = (tensors.u64s(&known_name(feature))? == [1]).then(|| text.to_owned());
-                }
-                Becomes::Itself => {}
-            }
+        for Part { feature, last, column, .. } in &mut self.parts {
+            last.iter_mut().try_for_each(|last| last.load(&feature.name, tensors))?;
+            column.iter_mut().try_for_each(|column| column.load(&feature.name, tensors))?;
         }
         Ok(())
     }
@@ -147,12 +141,12 @@ impl Preprocessing {
             return Ok(features.iter().map(|feature| graph.input(&feature.name, element_type(feature))).collect());
         }
         let mut values = Vec::new();
-        for Part { feature, becomes } in &self.parts {
+        for Part { feature, column, .. } in &self.parts {
+            // A tensor of texts has no gaps that would have to be filled.
             let input = graph.input(&feature.name, element_type(feature));
-            match becomes {
-                Becomes::Numbers(column) => values.extend(column.to_onnx(feature, &input, graph)?),
-                // A tensor of texts has no gaps.
-                Becomes::Filled(_) | Becomes::Itself => values.push(input.clone()),
+            match column {
+                Some(column) => values.extend(column.to_onnx(feature, &input, graph)?),
+                None => values.push(input.clone()),
             }
             if feature.indicator {
                 values.push(indicator_to_onnx(feature, &input, graph)?);
@@ -163,7 +157,7 @@ impl Preprocessing {
 }
 
 impl Part {
-    fn new(feature: &Feature, of_all: Missing) -> Self {
+    fn new(feature: &Feature, of_all: Missing, classes: usize, takes: Takes) -> Self {
         let missing = feature.missing_or(of_all);
         // The mean is what the encoders fill in by themselves, where that holds for all.
         let is_filled = match missing {
@@ -171,30 +165,67 @@ impl Part {
             Missing::Mean => of_all != Missing::Mean,
             Missing::Median | Missing::Previous | Missing::Constant(_) => true,
         };
-        let becomes = match feature.encoder {
-            Encoder::OneHot(_) | Encoder::Hash(_) if missing == Missing::Previous => Becomes::Filled(None),
-            Encoder::OneHot(_) | Encoder::Hash(_) => Becomes::Itself,
-            encoder if encoder.is_plain() && !is_filled => Becomes::Itself,
-            encoder => Becomes::Numbers(Box::new(Number::new(encoder, missing))),
+        let column: Option<Box<dyn Column>> = match feature.encoder {
+            Encoder::OneHot(_) | Encoder::Hash(_) => None,
+            Encoder::Raw | Encoder::Standardise if !is_filled => None,
+            Encoder::Frequency(most) => Some(Box::new(Frequency::new(most))),
+            Encoder::Target(settings) => Some(Box::new(Target::new(settings, classes, takes == Takes::Dense))),
+            Encoder::Time => Some(Box::new(Time)),
+            Encoder::Text(settings) => Some(Box::new(Text::new(settings))),
+            encoder => Some(Box::new(Number::new(encoder, missing))),
         };
-        Self { feature: feature.clone(), becomes }
+        let behind = if feature.encoder == Encoder::Standardise { Encoder::Standardise } else { Encoder::Raw };
+        let is_category = !feature.encoder.is_number();
+        let last = (is_category && missing == Missing::Previous).then(Last::default);
+        Self { feature: feature.clone(), last, column, behind }
+    }
+
+    /// Whether the feature goes on as it is.
+    fn is_nothing(&self) -> bool {
+        self.column.is_none() && self.last.is_none() && !self.feature.indicator
     }
 
     /// The features that it becomes.
     fn features(&self) -> Vec<Feature> {
-        let Feature { name, encoder, .. } = &self.feature;
-        let mut features = match &self.becomes {
-            Becomes::Itself | Becomes::Filled(_) => vec![self.feature.clone()],
-            Becomes::Numbers(column) => {
-                let behind = if encoder.is_plain() { *encoder } else { Encoder::Raw };
+        let name = &self.feature.name;
+        let mut features = match &self.column {
+            None => vec![self.feature.clone()],
+            Some(column) => {
                 let name = |at: usize| if column.width() == 1 { name.clone() } else { format!("{name} {at}") };
-                (0..column.width()).map(|at| Feature::new(name(at), "float64", behind)).collect()
+                (0..column.width()).map(|at| Feature::new(name(at), "float64", self.behind)).collect()
             }
         };
         if self.feature.indicator {
             features.push(Feature::new(format!("{name} is missing"), "float64", Encoder::Raw));
         }
         features
+    }
+}
+
+impl Last {
+    /// Texts without gaps, as long as there was one before. `None` of numbers.
+    fn fill(&mut self, source: Source<'_>, is_learned: impl Fn(usize) -> bool) -> Option<StringArray> {
+        let Source::Texts(texts) = source else { return None };
+        let mut filled = StringBuilder::with_capacity(texts.len(), texts.value_data().len());
+        let mut last = self.0.as_deref();
+        for (row, text) in texts.iter().enumerate() {
+            filled.append_option(text.or(last));
+            last = text.filter(|_| is_learned(row)).or(last);
+        }
+        self.0 = last.map(str::to_owned);
+        Some(filled.finish())
+    }
+
+    fn save(&self, feature: &str, tensors: &mut Tensors) {
+        tensors.put_u8(&format!("preprocess.last.{feature}"), self.0.as_deref().unwrap_or_default().as_bytes());
+        tensors.put_u64(&format!("preprocess.known.{feature}"), &[self.0.is_some().into()]);
+    }
+
+    fn load(&mut self, feature: &str, tensors: &Tensors) -> Result<()> {
+        let text = std::str::from_utf8(tensors.u8s(&format!("preprocess.last.{feature}"))?);
+        let text = text.map_err(|_| Error::new(format!("the last `{feature}` is damaged")))?;
+        self.0 = (tensors.u64s(&format!("preprocess.known.{feature}"))? == [1]).then(|| text.to_owned());
+        Ok(())
     }
 }
 
@@ -240,19 +271,6 @@ impl Out {
     }
 }
 
-/// Texts without gaps, as long as there was one before.
-fn filled(source: Source<'_>, last: &mut Option<String>, is_learned: impl Fn(usize) -> bool) -> StringArray {
-    let Source::Texts(texts) = source else { return StringArray::new_null(0) };
-    let mut filled = StringBuilder::with_capacity(texts.len(), texts.value_data().len());
-    for (row, text) in texts.iter().enumerate() {
-        filled.append_option(text.or(last.as_deref()));
-        if let Some(text) = text.filter(|_| is_learned(row)) {
-            last.get_or_insert_default().replace_range(.., text);
-        }
-    }
-    filled.finish()
-}
-
 fn indicator_to_onnx(feature: &Feature, input: &Value, graph: &mut Graph) -> Result<Value> {
     if !feature.encoder.is_number() {
         let problem = format!("feature `{}` has an `indicator`, and a tensor of texts has no gaps", feature.name);
@@ -261,12 +279,4 @@ fn indicator_to_onnx(feature: &Feature, input: &Value, graph: &mut Graph) -> Res
     let number = graph.cast(input, ElementType::Double);
     let is_missing = graph.add("IsNaN", &[&number]);
     Ok(graph.cast(&is_missing, ElementType::Double))
-}
-
-fn last_name(feature: &Feature) -> String {
-    format!("preprocess.last.{}", feature.name)
-}
-
-fn known_name(feature: &Feature) -> String {
-    format!("preprocess.known.{}", feature.name)
 }

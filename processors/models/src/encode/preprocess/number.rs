@@ -41,8 +41,8 @@ enum Scale {
 impl Number {
     pub fn new(encoder: Encoder, missing: Missing) -> Self {
         let fill = match missing {
-            // Where rows that lack it fail, nothing is missing.
-            Missing::Fail => Fill::Constant(0.0),
+            // Where rows that lack it fail, nothing is missing; what is written as ONNX then gives NaN.
+            Missing::Fail => Fill::Constant(f64::NAN),
             Missing::Constant(number) => Fill::Constant(number),
             Missing::Previous => Fill::Previous(0.0),
             Missing::Mean => Fill::Mean(0, 0.0),
