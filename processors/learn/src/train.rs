@@ -20,7 +20,8 @@ use millstream_models::device::{self, DeviceSettings, OpenDevice};
 use millstream_models::drift::DetectorSettings;
 use millstream_models::registry::{ModelCard, ModelRegistry, check_model_name};
 use millstream_models::{
-    CalibrationSettings, Class, EstimatorSettings, Features, LabelColumns, Missing, ScoredModel, Signature, sha256,
+    CalibrationSettings, Class, EstimatorSettings, Features, IntervalSettings, LabelColumns, Missing, ScoredModel,
+    Signature, sha256,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -89,6 +90,11 @@ pub struct TrainSettings {
     /// calibrated against the others, and they are brought to a sum of 1. Until there is a row of each kind, nothing is changed but that scores go through a sigmoid. The metric
     /// `ece`, the expected calibration error, says how far probabilities are from what comes true.
     calibration: Option<CalibrationSettings>,
+    /// Adds the columns `prediction_low` and `prediction_high`, between which the true number lies as often as is said: `0.9`, or a table such as `{ coverage = 0.9, window = 500, rate = 0.01
+    /// }`. The interval is as wide as the errors of the last rows were, each predicted before it was learned (conformal prediction, over a `window`), whatever the estimator; with a
+    /// `rate` the share that is aimed at moves with what comes true, so that it holds where the world changes (Gibbs & Candès 2021). Both are null before an error is known. The metrics say how
+    /// often the truth lay inside (`coverage`) and how wide the intervals were on average (`interval_width`).
+    interval: Option<IntervalSettings>,
     /// Learns only from rows for which this holds: `column`, `NOT column`, `column = 'text'` or `column = 1`. The
     /// others are predicted, and their metrics are reported apart, under `held_out`.
     learn_when: Option<String>,
@@ -228,7 +234,8 @@ impl TrainSettings {
             weight: self.weight.as_deref(),
         };
         let signature = Signature::plan(schema, &self.estimator, &self.features, label, classes, self.missing)?;
-        Ok(signature.with_calibration(self.calibration)?.with_threshold(self.threshold)?)
+        let signature = signature.with_calibration(self.calibration)?.with_interval(self.interval)?;
+        Ok(signature.with_threshold(self.threshold)?)
     }
 
     fn condition(&self, schema: &SchemaRef) -> Result<Option<Condition>, Problem> {

@@ -119,7 +119,7 @@ fn check_count(features: usize, takes: Takes) -> Result<(), Problem> {
 }
 
 fn usual_encoder(name: &str, data_type: &DataType, takes: Takes) -> Result<Encoder, Problem> {
-    if takes == Takes::Raw && data_type.is_numeric() {
+    if matches!(takes, Takes::Raw | Takes::Series) && data_type.is_numeric() {
         return Ok(Encoder::Raw);
     }
     Encoder::usual(data_type).ok_or_else(|| {

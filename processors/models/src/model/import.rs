@@ -89,8 +89,9 @@ impl Model {
             gives,
         };
         let estimator = EstimatorSettings::new(onnx);
-        let (weight, threshold, calibration, missing) = (None, None, None, said.missing);
-        let signature = Signature { estimator, features, label: Some(label), weight, missing, threshold, calibration };
+        let (weight, threshold, calibration, interval, missing) = (None, None, None, None, said.missing);
+        let label = Some(label);
+        let signature = Signature { estimator, features, label, weight, missing, threshold, calibration, interval };
         let signature = Signature::from_json(&signature.to_json())?;
         let mut tensors = Tensors::default();
         Self::new(signature.clone()).put_into(&mut tensors)?;

@@ -25,6 +25,7 @@ use crate::calibration::Calibrated;
 use crate::device::OpenDevice;
 use crate::encode::{self, Category, Encoders, Preprocessing, Rows};
 use crate::estimator::{Estimator, Predict, Step};
+use crate::interval::WithInterval;
 use crate::layers::{self, Layer, Layout};
 use crate::onnx;
 use crate::refused::Refused;
@@ -81,6 +82,10 @@ impl Model {
         let certainty = signature.estimator.gives(classes).certainty();
         let estimator = match signature.calibration {
             Some(calibration) => Box::new(Calibrated::new(estimator, calibration, certainty, classes.len())),
+            None => estimator,
+        };
+        let estimator = match signature.interval {
+            Some(interval) => Box::new(WithInterval::new(estimator, interval)),
             None => estimator,
         };
         Self { signature, preprocessing, encoders, estimator, rows: 0 }

@@ -14,6 +14,7 @@ use crate::device::{self, DeviceSettings};
 use crate::drift::DetectorSettings;
 use crate::encode::{Feature, Missing, Preprocessing};
 use crate::estimator::{EstimatorSettings, Gives, Labels};
+use crate::interval::IntervalSettings;
 use crate::label::{Class, Label, LabelColumns, Task};
 use crate::metrics::{BaselineScores, MeanScores, RewardScores, Scores};
 
@@ -39,6 +40,9 @@ pub struct Signature {
     /// How predictions become probabilities that are as frequent as they say, if the estimator's are not taken as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<CalibrationSettings>,
+    /// How sure the interval about each number is to be, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<IntervalSettings>,
 }
 
 impl Signature {
@@ -84,8 +88,16 @@ impl Signature {
         match (features, label) {
             (Ok(features), Ok(label)) if problems.is_empty() => {
                 let estimator = estimator.clone();
-                let signature =
-                    Self { estimator, features, label, weight, missing, threshold: None, calibration: None };
+                let signature = Self {
+                    estimator,
+                    features,
+                    label,
+                    weight,
+                    missing,
+                    threshold: None,
+                    calibration: None,
+                    interval: None,
+                };
                 signature.check().map(|()| signature).map_err(|message| Problem::new(message).into())
             }
             _ => Err(problems),
@@ -108,6 +120,23 @@ impl Signature {
             return Err(problem.help("leave `calibration` out"));
         }
         calibration.check()
+    }
+
+    /// The same, but that its predictions have intervals, if that is said.
+    ///
+    /// `interval` is also the key under which problems are reported.
+    pub fn with_interval(self, interval: Option<IntervalSettings>) -> Result<Self, Problem> {
+        let signature = Self { interval: interval.or(self.interval), ..self };
+        signature.check_interval().map(|()| signature).map_err(|problem| problem.under("interval"))
+    }
+
+    fn check_interval(&self) -> Result<(), Problem> {
+        let Some(interval) = &self.interval else { return Ok(()) };
+        if self.estimator.gives(self.classes()) != Gives::Number {
+            let problem = Problem::new(format!("`{}` predicts no numbers", self.estimator.name()));
+            return Err(problem.help("leave `interval` out"));
+        }
+        interval.check()
     }
 
     /// The same, but that the positive of two classes is predicted above another probability or score, if one is given.
@@ -155,8 +184,9 @@ impl Signature {
     /// How many numbers the largest part of the state of such a model has at most.
     pub(crate) fn most_numbers(&self) -> u64 {
         let of_calibration = self.calibration.map_or(0, |calibration| calibration.most_numbers(self.classes().len()));
+        let of_interval = self.interval.map_or(0, |interval| interval.most_numbers());
         let features = self.preprocessing();
-        self.estimator.settings().most_numbers(features.features(), self.classes()).max(of_calibration)
+        self.estimator.settings().most_numbers(features.features(), self.classes()).max(of_calibration).max(of_interval)
     }
 
     /// What its features go through before they are encoded, having learned nothing.
@@ -284,6 +314,7 @@ impl Signature {
         self.estimator.settings().check(self.classes()).map_err(|problem| problem.message)?;
         self.estimator.settings().check_features(self.preprocessing().features()).map_err(|problem| problem.message)?;
         self.check_calibration().map_err(|problem| problem.message)?;
+        self.check_interval().map_err(|problem| problem.message)?;
         self.check_threshold()?;
         let weights = self.most_numbers();
         if weights > MOST_WEIGHTS {

@@ -83,6 +83,7 @@ fn plan_weighted(estimator: &EstimatorSettings, asked: Asked, weight: Option<&st
     let number = if estimator.takes() == Takes::Raw { Encoder::Raw } else { Encoder::Standardise };
     let features = match estimator.takes() {
         Takes::Dense | Takes::Raw => vec![("a", number), ("b", number), ("word", Encoder::OneHot(64))],
+        Takes::Series => vec![("word", Encoder::OneHot(64))],
         Takes::Nothing => vec![],
     };
     let features = features.into_iter().filter(|(_, encoder)| encoder.is_number() || takes_categories(estimator));
@@ -100,7 +101,7 @@ fn signatures() -> impl Iterator<Item = Signature> {
         let labels = LABELS.into_iter().filter(|label| takes(estimator.labels(), *label));
         labels.map(|label| plan(&estimator, label).unwrap()).collect::<Vec<_>>()
     };
-    estimators().iter().flat_map(labelled).chain(calibrated()).chain(preprocessed())
+    estimators().iter().flat_map(labelled).chain(calibrated()).chain(preprocessed()).chain(with_intervals())
 }
 
 /// Estimators of probabilities and of scores whose predictions are calibrated.
@@ -145,6 +146,16 @@ fn preprocessed() -> impl Iterator<Item = Signature> {
         features.iter().take(count).map(plan).collect::<Vec<_>>()
     };
     names.into_iter().flat_map(of_estimator)
+}
+
+/// Estimators of numbers whose predictions have intervals.
+fn with_intervals() -> impl Iterator<Item = Signature> {
+    let with_interval = |name: &'static str| {
+        let estimator = example(estimators().iter().find(|kind| kind.name == name).unwrap());
+        let interval = serde_json::from_str(r#"{ "coverage": 0.8, "window": 100 }"#).unwrap();
+        plan(&estimator, LABELS[0]).unwrap().with_interval(Some(interval)).unwrap()
+    };
+    ["linear_regression", "hoeffding_tree_regressor", "holt_winters"].into_iter().map(with_interval)
 }
 
 fn what(signature: &Signature) -> String {
@@ -399,7 +410,7 @@ fn weights_that_are_none_are_refused_row_by_row() {
 fn what_features_say_is_learned() {
     let learns_it = |signature: &Signature| {
         signature.label.as_ref().is_some_and(|label| label.reward.is_none())
-            && signature.estimator.takes() != Takes::Nothing
+            && !matches!(signature.estimator.takes(), Takes::Series | Takes::Nothing)
     };
     for signature in signatures().filter(learns_it) {
         let mut model = ScoredModel::new(signature.clone());

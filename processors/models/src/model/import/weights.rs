@@ -32,6 +32,7 @@ fn filled(file: &impl WeightsFile, estimator: &EstimatorSettings, said: &Import)
         missing: said.missing,
         threshold: None,
         calibration: None,
+        interval: None,
     };
     // With all that has to hold for a model to be built.
     let mut model = Model::new(Signature::from_json(&signature.to_json())?);
