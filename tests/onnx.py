@@ -94,6 +94,15 @@ NETWORK = {"layers": [{"dense": 16, "activation": "tanh"}, {"dropout": 0.1}, {"n
 ALL_ACTIVATIONS = {"layers": [{"dense": 9, "activation": name} for name in ["elu", "leaky_relu", "sigmoid", "linear", "relu"]], "batch_rows": 20}
 TREE = {"grace_period": 50, "delta": 0.01}
 FOREST = {"n_models": 5, "seed": 3, "grace_period": 30}
+PREPROCESSED = {
+    "amount": "robust",
+    "gap": {"encode": "min_max", "missing": "median", "indicator": True},
+    "count": {"missing": "previous"},
+    "constant": {"missing": {"constant": 1.5}},
+    "word": {"target": {"categories": 3, "smoothing": 2.5}},
+    "code": {"frequency": 3},
+    "flag": {"target": {}},
+}
 # Estimator, its settings, the data sets, and what is set besides.
 MODELS = [
     ("logistic_regression", {"learning_rate": 0.05}, BINARY, {}),
@@ -115,6 +124,9 @@ MODELS = [
     ("leveraging_bagging", FOREST, ["bananas", "kinds"], {}),
     ("network", NETWORK, BINARY + SEVERAL + NUMBERS, {}),
     ("network", ALL_ACTIVATIONS, ["phishing", "kinds", "sizes"], {}),
+    ("softmax_regression", {"learning_rate": 0.05}, ["kinds", "numbers"], {"features": PREPROCESSED}),
+    ("linear_regression", {"learning_rate": 0.01}, ["sizes"], {"features": PREPROCESSED, "interval": 0.9}),
+    ("hoeffding_tree_regressor", TREE, ["sizes"], {"features": PREPROCESSED}),
     ("k_means", {"clusters": 4}, ["bananas", "kinds"], {"label": None}),
     ("z_score", {}, ["approval", "kinds"], {"label": None}),
 ]
@@ -164,10 +176,10 @@ def learn(folder):
             if name not in sets:
                 continue
             model = f"m{number}_{name}"
-            features = [key for key in rows[0] if key not in LABELS]
+            features = list(more.get("features", [key for key in rows[0] if key not in LABELS]))
             train = {"type": "train", "from": name, "model": model, "label": label, "missing": "mean"} | more
             train["estimator"] = {"type": estimator} | settings
-            train["features"] = encoders(features, schema, estimator)
+            train.setdefault("features", encoders(features, schema, estimator))
             if classes is not None and train["label"] is not None:
                 train["classes"] = classes
             tables[f"processor.{model}"] = {key: value for key, value in train.items() if value is not None}

@@ -1,11 +1,11 @@
-//! Rows that are predicted in pieces, so that what is predicted for thousands of classes takes bounded memory.
+//! Rows that are predicted in pieces, so that what is predicted for thousands of classes, or what texts become, takes bounded memory.
 
 use std::collections::VecDeque;
 
 use millstream_core::Batch;
 use millstream_models::Signature;
 
-/// The most numbers that are predicted at once: 8 MiB of them.
+/// The most numbers that are computed with at once: 8 MiB of them.
 const MOST_NUMBERS: usize = 1 << 20;
 
 /// Batches whose rows are to be predicted.
@@ -20,10 +20,10 @@ impl Pieces {
         self.batches.extend(batches);
     }
 
-    /// The next rows for which a model of this signature predicts few enough numbers.
+    /// The next rows for which a model of this signature has few enough numbers.
     pub fn next(&mut self, signature: &Signature) -> Option<Batch> {
         let batch = self.batches.pop_front()?;
-        let most = (MOST_NUMBERS / signature.classes().len().max(1)).max(1);
+        let most = (MOST_NUMBERS / signature.numbers_of_row().max(1)).max(1);
         if batch.len() <= most {
             return Some(batch);
         }

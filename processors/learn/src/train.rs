@@ -20,7 +20,8 @@ use millstream_models::device::{self, DeviceSettings, OpenDevice};
 use millstream_models::drift::DetectorSettings;
 use millstream_models::registry::{ModelCard, ModelRegistry, check_model_name};
 use millstream_models::{
-    CalibrationSettings, Class, EstimatorSettings, Features, LabelColumns, Missing, ScoredModel, Signature, sha256,
+    CalibrationSettings, Class, EstimatorSettings, Features, IntervalSettings, LabelColumns, Missing, ScoredModel,
+    Signature, sha256,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -62,7 +63,12 @@ pub struct TrainSettings {
     estimator: EstimatorSettings,
     /// The columns to learn from. A list standardises numbers and one-hot encodes texts and booleans (1024 slots); a
     /// table says it column by column: `{ amount = "standardise", age = "raw", country = { one_hot = 300 }, card = { hash
-    /// = 4096 } }`. Numbers are taken as they are by `k_means`.
+    /// = 4096 } }`. Numbers are taken as they are by `k_means`. Numbers that are far from even are better `"robust"`, `"min_max"` or `"quantile"`;
+    /// categories may be numbers, too: `{ frequency = 1024 }`, or `{ target = { smoothing = 10 } }`, the mean of the label for each; timestamps are encoded by `"time"`, and what people write
+    /// by `{ text = { numbers = 256 } }`. A table in
+    /// place of an encoder also says what stands for missing values: `{ age = { encode = "robust", missing = "median", indicator = true } }`, where
+    /// `indicator` adds a number that is 1 where the value is missing. All of it is part of the model, is learned row by row, and holds in `predict` and served models as
+    /// it is then. A row is never encoded by what only it or later rows say.
     #[serde(default)]
     features: Features,
     /// The column to predict: boolean, integers, texts or, for regression, numbers. None where the estimator learns without
@@ -84,6 +90,11 @@ pub struct TrainSettings {
     /// calibrated against the others, and they are brought to a sum of 1. Until there is a row of each kind, nothing is changed but that scores go through a sigmoid. The metric
     /// `ece`, the expected calibration error, says how far probabilities are from what comes true.
     calibration: Option<CalibrationSettings>,
+    /// Adds the columns `prediction_low` and `prediction_high`, between which the true number lies as often as is said: `0.9`, or a table such as `{ coverage = 0.9, window = 500, rate = 0.01
+    /// }`. The interval is as wide as the errors of the last rows were, each predicted before it was learned (conformal prediction, over a `window`), whatever the estimator; with a
+    /// `rate` the share that is aimed at moves with what comes true, so that it holds where the world changes (Gibbs & Candès 2021). Both are null before an error is known. The metrics say how
+    /// often the truth lay inside (`coverage`) and how wide the intervals were on average (`interval_width`).
+    interval: Option<IntervalSettings>,
     /// Learns only from rows for which this holds: `column`, `NOT column`, `column = 'text'` or `column = 1`. The
     /// others are predicted, and their metrics are reported apart, under `held_out`.
     learn_when: Option<String>,
@@ -93,7 +104,7 @@ pub struct TrainSettings {
     /// A prefix of the names of the new columns.
     #[serde(default, rename = "as")]
     prefix: String,
-    /// What to do with rows that lack a feature.
+    /// What to do with rows that lack a feature, where the feature says nothing of its own.
     #[serde(default)]
     missing: Missing,
     /// When a version is published.
@@ -223,7 +234,8 @@ impl TrainSettings {
             weight: self.weight.as_deref(),
         };
         let signature = Signature::plan(schema, &self.estimator, &self.features, label, classes, self.missing)?;
-        Ok(signature.with_calibration(self.calibration)?.with_threshold(self.threshold)?)
+        let signature = signature.with_calibration(self.calibration)?.with_interval(self.interval)?;
+        Ok(signature.with_threshold(self.threshold)?)
     }
 
     fn condition(&self, schema: &SchemaRef) -> Result<Option<Condition>, Problem> {

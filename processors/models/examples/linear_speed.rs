@@ -60,7 +60,7 @@ fn rows_per_second(
         rows.schema().fields().iter().map(|field| field.name().clone()).filter(|name| name != "y").collect::<Vec<_>>();
     let features = match encoder {
         None => Features::Listed(names),
-        Some(encoder) => Features::Encoded(names.into_iter().map(|name| (name, encoder)).collect()),
+        Some(encoder) => Features::Encoded(names.into_iter().map(|name| (name, encoder.into())).collect()),
     };
     let signature = Signature::plan(&rows.schema(), estimator, &features, "y", None, Missing::Fail)
         .map_err(|problems| format!("{problems:?}"))?;

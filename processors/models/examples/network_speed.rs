@@ -60,7 +60,7 @@ fn model(batch: &RecordBatch, estimator: &EstimatorSettings) -> Result<Model, Bo
     let schema = batch.schema();
     let names = schema.fields().iter().map(|field| field.name().clone()).filter(|name| name != "y");
     // As they are, as they are in PyTorch.
-    let features = Features::Encoded(names.map(|name| (name, Encoder::Raw)).collect());
+    let features = Features::Encoded(names.map(|name| (name, Encoder::Raw.into())).collect());
     let signature = Signature::plan(&schema, estimator, &features, "y", None, Missing::Fail);
     Ok(Model::new(signature.map_err(|problems| format!("{problems:?}"))?))
 }

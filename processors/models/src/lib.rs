@@ -48,6 +48,7 @@ mod estimator;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod fixtures;
+mod interval;
 mod label;
 mod layers;
 mod metrics;
@@ -64,11 +65,14 @@ mod vector;
 
 pub use calibration::{CalibrationMethod, CalibrationSettings};
 pub use decision::Decision;
-pub use encode::{Encoder, Feature, Missing};
+pub use encode::{Encoder, Encoding, Feature, Missing, TargetEncoding, TextEncoding};
 pub use estimator::{Certainty, EstimatorKind, EstimatorSettings, Gives, Labels, PredictedColumn, Takes, estimators};
+pub use interval::IntervalSettings;
 pub use label::{Class, Label, LabelColumns, Task};
 pub use layers::Layout;
-pub use metrics::{BaselineScores, ClassScores, MeanScores, NumberScores, Recent, Reliability, RewardScores, Scores};
+pub use metrics::{
+    BaselineScores, ClassScores, CoverageScores, MeanScores, NumberScores, Recent, Reliability, RewardScores, Scores,
+};
 pub use model::{Features, Import, Input, Model, Predictions, ScoredModel, Signature, prediction_fields, sha256};
 pub use refused::Refused;
 pub use threads::limit_threads;

@@ -44,12 +44,12 @@ fn odd_rows() -> RecordBatch {
 /// One signature of each type of estimator, over all types of features.
 fn signatures() -> Vec<Signature> {
     let features = Features::Encoded(vec![
-        ("odd".into(), Encoder::Standardise),
-        ("plain".into(), Encoder::Raw),
-        ("count".into(), Encoder::Standardise),
-        ("word".into(), Encoder::OneHot(8)),
-        ("flag".into(), Encoder::OneHot(2)),
-        ("kind".into(), Encoder::Hash(5)),
+        ("odd".into(), Encoder::Standardise.into()),
+        ("plain".into(), Encoder::Raw.into()),
+        ("count".into(), Encoder::Standardise.into()),
+        ("word".into(), Encoder::OneHot(8).into()),
+        ("flag".into(), Encoder::OneHot(2).into()),
+        ("kind".into(), Encoder::Hash(5).into()),
     ]);
     let without_kind = Features::Listed(vec!["odd".into(), "plain".into(), "word".into(), "flag".into()]);
     let classes: Vec<_> = ["a", "b", "c"].map(|class| Class::Text(class.into())).into();
@@ -131,7 +131,7 @@ fn a_saved_model_goes_on_as_if_it_had_never_stopped() {
 
 #[test]
 fn a_model_that_has_diverged_says_so() {
-    let features = Features::Encoded(vec![("count".into(), Encoder::Raw)]);
+    let features = Features::Encoded(vec![("count".into(), Encoder::Raw.into())]);
     for settings in [
         estimator(r#"{ "type": "sgd_regressor", "penalty": "none", "learning_rate": "constant", "eta0": 1e300 }"#),
         estimator(r#"{ "type": "network", "layers": [], "optimizer": { "type": "sgd", "learning_rate": 1e30 } }"#),
@@ -149,7 +149,7 @@ fn a_model_that_has_diverged_says_so() {
 /// Gradients are clipped, so that its numbers stay finite.
 #[test]
 fn a_model_that_has_diverged_says_so_though_it_is_finite() {
-    let features = Features::Encoded(vec![("count".into(), Encoder::Raw)]);
+    let features = Features::Encoded(vec![("count".into(), Encoder::Raw.into())]);
     for (settings, label, why) in [
         (r#"{ "type": "linear_regression", "learning_rate": 1e3 }"#, "size", "over the last 500 rows its error is"),
         (
@@ -226,7 +226,7 @@ fn a_network_is_kept_from_numbers_that_32_bits_can_not_hold() {
     let labels: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 2.0, 1.0, 3.0, 1e39, 2.0]));
     let rows = RecordBatch::try_from_iter([("x", numbers), ("y", labels)]).unwrap();
     for (encoder, refused) in [(Encoder::Standardise, &[4][..]), (Encoder::Raw, &[2, 3, 4, 5])] {
-        let features = Features::Encoded(vec![("x".into(), encoder)]);
+        let features = Features::Encoded(vec![("x".into(), encoder.into())]);
         let settings = estimator(r#"{ "type": "network", "layers": [{ "dense": 4 }], "batch_rows": 1 }"#);
         let signature = Signature::plan(&rows.schema(), &settings, &features, "y", None, Missing::Fail).unwrap();
         let mut model = ScoredModel::new(signature);

@@ -4,6 +4,8 @@
 //! part of the model.
 
 mod category;
+mod dictionary;
+mod preprocess;
 mod rows;
 mod settings;
 mod statistics;
@@ -13,9 +15,10 @@ use arrow::datatypes::DataType;
 use millstream_core::{ColumnType, Result};
 
 pub(crate) use category::Category;
+pub(crate) use preprocess::Preprocessing;
 pub use rows::{LARGEST, column, is_usable};
 pub(crate) use rows::{LARGEST_OF_32_BITS, Rows, read, why_refused};
-pub use settings::{Encoder, Feature, Missing};
+pub use settings::{Encoder, Encoding, Feature, Missing, TargetEncoding, TextEncoding};
 pub(crate) use statistics::Statistics;
 pub(crate) use tile::{TILE_ROWS, Tile};
 
@@ -107,20 +110,19 @@ impl Encoders {
         }
     }
 
-    /// Adds the encoding of rows to a graph, by what was learned so far: an input for each feature, and what estimators compute with.
+    /// Adds the encoding of rows to a graph, by what was learned so far: of a column for each feature, what estimators compute with.
     ///
     /// # Errors
     /// If ONNX has no operator for an encoder.
-    pub fn to_onnx(&self, features: &[Feature], graph: &mut Graph) -> Result<Encoded> {
+    pub fn to_onnx(&self, features: &[Feature], columns: &[Value], graph: &mut Graph) -> Result<Encoded> {
         let mut numbers = Vec::new();
         let mut categories = Vec::with_capacity(self.categories.len());
-        for feature in features {
-            let element = element_type(feature);
-            let input = graph.input(&feature.name, element);
+        for (feature, column) in features.iter().zip(columns) {
             if feature.encoder.is_number() {
-                numbers.push(graph.cast(&input, ElementType::Double));
+                numbers.push(graph.cast(column, ElementType::Double));
             } else {
-                categories.push(self.categories[categories.len()].to_onnx(&input, element, graph)?);
+                let element = element_type(feature);
+                categories.push(self.categories[categories.len()].to_onnx(column, element, graph)?);
             }
         }
         let numbers: Vec<&Value> = numbers.iter().collect();

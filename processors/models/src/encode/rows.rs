@@ -3,7 +3,7 @@
 use arrow::array::cast::AsArray;
 use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::datatypes::{DataType, Float64Type, TimeUnit};
 use arrow::util::display::array_value_to_string;
 use millstream_core::{Error, Result, ResultExt};
 
@@ -36,9 +36,14 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
+    /// Of so many rows, whose columns are these.
+    pub fn new(count: usize, numbers: Vec<Float64Array>, texts: Vec<StringArray>) -> Self {
+        Self { count, numbers, texts }
+    }
+
     /// Of so many rows, whose columns of numbers are these, and that have no categories.
     pub fn of_numbers(count: usize, numbers: Vec<Float64Array>) -> Self {
-        Self { count, numbers, texts: Vec::new() }
+        Self::new(count, numbers, Vec::new())
     }
 
     /// Some of their columns, of numbers and of categories.
@@ -80,7 +85,7 @@ pub(crate) fn read(
         let column = column(rows, &feature.name)?;
         if !feature.encoder.is_number() {
             let texts = texts(column, feature)?;
-            if missing == Missing::Fail {
+            if feature.missing_or(missing) == Missing::Fail {
                 mark_nulls(&texts, refused);
             }
             read.texts.push(texts);
@@ -89,9 +94,9 @@ pub(crate) fn read(
         let mut numbers = numbers(column, feature)?;
         let largest = largest(feature, raw);
         if !all_usable(&numbers, largest) {
-            match missing {
+            match feature.missing_or(missing) {
                 Missing::Fail => mark_unusable(&numbers, largest, refused),
-                Missing::Mean => numbers = without_unusable(&numbers, largest),
+                _ => numbers = without_unusable(&numbers, largest),
             }
         }
         read.numbers.push(numbers);
@@ -100,8 +105,14 @@ pub(crate) fn read(
 }
 
 /// Why a row was marked: the first feature that it lacks.
-pub(crate) fn why_refused(features: &[Feature], raw: f64, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
-    for feature in features {
+pub(crate) fn why_refused(
+    features: &[Feature],
+    raw: f64,
+    missing: Missing,
+    rows: &RecordBatch,
+    row: usize,
+) -> Result<Option<String>> {
+    for feature in features.iter().filter(|feature| feature.missing_or(missing) == Missing::Fail) {
         let name = &feature.name;
         let column = column(rows, name)?.slice(row, 1);
         if column.is_null(0) {
@@ -129,9 +140,24 @@ fn numbers(column: &ArrayRef, feature: &Feature) -> Result<Float64Array> {
     if let Some(numbers) = column.as_primitive_opt::<Float64Type>() {
         return Ok(numbers.clone());
     }
+    if let DataType::Timestamp(unit, _) = column.data_type() {
+        return seconds(column, *unit);
+    }
     let numbers =
         cast(column, &DataType::Float64).doing(|| format!("reading feature `{}` as numbers", feature.name))?;
     Ok(numbers.as_primitive::<Float64Type>().clone())
+}
+
+/// Timestamps as seconds since 1970.
+fn seconds(column: &ArrayRef, unit: TimeUnit) -> Result<Float64Array> {
+    let of_second = match unit {
+        TimeUnit::Second => 1.0,
+        TimeUnit::Millisecond => 1e3,
+        TimeUnit::Microsecond => 1e6,
+        TimeUnit::Nanosecond => 1e9,
+    };
+    let ticks = cast(&cast(column, &DataType::Int64)?, &DataType::Float64)?;
+    Ok(ticks.as_primitive::<Float64Type>().unary(|ticks| ticks / of_second))
 }
 
 fn texts(column: &ArrayRef, feature: &Feature) -> Result<StringArray> {

@@ -99,7 +99,7 @@ impl Statistics {
     pub fn new(raw: impl Iterator<Item = bool>, missing: Missing) -> Self {
         let raw: Vec<bool> = raw.collect();
         let lanes = raw.chunks(LANES).map(Lanes::new).collect();
-        Self { numbers: raw.len(), complete: missing == Missing::Fail, lanes }
+        Self { numbers: raw.len(), complete: missing != Missing::Mean, lanes }
     }
 
     pub fn width(&self) -> usize {

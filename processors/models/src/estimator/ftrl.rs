@@ -349,7 +349,7 @@ mod tests {
     }
 
     fn category(name: &str, slots: u32) -> Feature {
-        Feature { name: name.into(), type_name: "utf8".into(), encoder: Encoder::OneHot(slots) }
+        Feature::new(name, "utf8", Encoder::OneHot(slots))
     }
 
     fn crossed(crosses: &[&[&str]]) -> Ftrl {

@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 use super::{
     EstimatorSettings, Kind, adaptive_random_forest, adaptive_random_forest_regressor, dbstream, ensemble, foreign,
     ftrl, half_space_trees, hoeffding_adaptive_tree, hoeffding_adaptive_tree_regressor, hoeffding_tree,
-    hoeffding_tree_regressor, k_means, k_neighbors, leveraging_bagging, lin_thompson, lin_ucb, linear_regression,
-    logistic_regression, mahalanobis, network, nystroem, quantum_k_means, rbf_sampler, sgd, softmax_regression, svm,
-    z_score,
+    hoeffding_tree_regressor, holt_winters, k_means, k_neighbors, leveraging_bagging, lin_thompson, lin_ucb,
+    linear_regression, logistic_regression, mahalanobis, network, nystroem, quantum_k_means, rbf_sampler, sgd,
+    softmax_regression, svm, z_score,
 };
 
 static ESTIMATORS: &[EstimatorKind] = &[
@@ -38,6 +38,7 @@ static ESTIMATORS: &[EstimatorKind] = &[
     EstimatorKind::of::<ensemble::Voting>(),
     EstimatorKind::of::<ensemble::Stacking>(),
     EstimatorKind::of::<ensemble::Bagging>(),
+    EstimatorKind::of::<holt_winters::HoltWinters>(),
     EstimatorKind::of::<k_means::KMeans>(),
     EstimatorKind::of::<dbstream::Dbstream>(),
     EstimatorKind::of::<quantum_k_means::QuantumKMeans>(),

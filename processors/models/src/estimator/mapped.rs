@@ -41,9 +41,7 @@ pub(super) trait Map: Clone + Debug + Send + Sync + 'static {
 
 /// So many components as features, which are passed on as they are.
 pub(super) fn components(count: u32) -> Vec<Feature> {
-    let feature =
-        |number: u32| Feature { name: format!("{number}"), type_name: "float64".to_owned(), encoder: Encoder::Raw };
-    (0..count).map(feature).collect()
+    (0..count).map(|number| Feature::new(format!("{number}"), "float64", Encoder::Raw)).collect()
 }
 
 /// Turns rows into their components. `encode` encodes one row, may then learn from it, and says whether it is learned; `learn` has the map learn it.

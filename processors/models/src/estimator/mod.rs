@@ -22,6 +22,7 @@ mod hoeffding_adaptive_tree;
 mod hoeffding_adaptive_tree_regressor;
 mod hoeffding_tree;
 mod hoeffding_tree_regressor;
+mod holt_winters;
 mod k_means;
 mod k_neighbors;
 mod labels;
@@ -154,6 +155,8 @@ pub enum Takes {
     Dense,
     /// Values as they are: numbers are `raw` where nothing else is said.
     Raw,
+    /// No features, only labels; or what says of which series, and when, a row is.
+    Series,
     /// No features, only labels.
     Nothing,
 }

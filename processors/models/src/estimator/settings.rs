@@ -106,7 +106,7 @@ impl JsonSchema for EstimatorSettings {
                 `adaptive_random_forest` and `leveraging_bagging` have several; `hoeffding_tree_regressor`, `hoeffding_adaptive_tree_regressor` and\n\
                 `adaptive_random_forest_regressor` are for numbers. `k_neighbors_classifier` and `k_neighbors_regressor` compare with the\n\
                 last rows; `svc` and `svr` are support vector machines that are fitted to them, also with quantum kernels. A `network` learns in batches. `voting`, `stacking` and `bagging` put together what several estimators\n\
-                predict. `k_means`, `dbstream` and `quantum_k_means` find clusters, and\n\
+                predict. `holt_winters` forecasts series by their level, trend and season. `k_means`, `dbstream` and `quantum_k_means` find clusters, and\n\
                 `z_score`, `mahalanobis` and `half_space_trees` find anomalies; they take no label. `lin_ucb` and `lin_thompson` learn which\n\
                 action is worth most.",
             "oneOf": kinds,

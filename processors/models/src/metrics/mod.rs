@@ -3,6 +3,7 @@
 mod baseline;
 mod classes;
 mod confusion;
+mod coverage;
 mod histogram;
 mod log_loss;
 mod means;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use baseline::BaselineScores;
 pub use classes::ClassScores;
+pub use coverage::CoverageScores;
 pub use means::MeanScores;
 pub use numbers::NumberScores;
 pub use recent::Recent;
@@ -64,7 +66,8 @@ impl Scores {
     pub(crate) fn takes(&self, target: f64, prediction: &[f64]) -> bool {
         match self {
             Self::Classes(scores) => scores.takes(target as usize, prediction),
-            Self::Numbers(_) => prediction.len() == 1,
+            // With the ends of its interval, if it has one.
+            Self::Numbers(_) => matches!(prediction.len(), 1 | 3),
             Self::Means(scores) => scores.takes(prediction),
             Self::Rewards(scores) => scores.takes(target as usize, prediction),
         }

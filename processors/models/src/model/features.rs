@@ -10,7 +10,7 @@ use schemars::{JsonSchema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::encode::{Encoder, Feature};
+use crate::encode::{Encoder, Encoding, Feature, Missing, TargetEncoding, TextEncoding};
 use crate::estimator::Takes;
 
 /// The columns that a model learns from: `["a", "b"]`, or by column how it is encoded.
@@ -19,7 +19,7 @@ pub enum Features {
     /// Columns, encoded as is usual for their types.
     Listed(Vec<String>),
     /// Columns and how they are encoded.
-    Encoded(Vec<(String, Encoder)>),
+    Encoded(Vec<(String, Encoding)>),
 }
 
 impl Default for Features {
@@ -50,15 +50,21 @@ impl Features {
         schema: &Schema,
         answers: [Option<&str>; 2],
         takes: Takes,
+        missing: Missing,
     ) -> Result<Vec<Feature>, Problems> {
         let names = self.names();
+        let has_answers = answers[0].is_some() && answers[1].is_none();
         check_count(names.len(), takes).map_err(|problem| problem.under("features"))?;
         let mut problems = Problems::new();
         let mut features = Vec::new();
         let mut known = HashSet::new();
         for (index, name) in names.into_iter().enumerate() {
             let fresh = known.insert(name);
-            match self.plan_one(schema, index, name, answers, fresh, takes) {
+            let planned = self.plan_one(schema, index, name, answers, fresh, takes);
+            let checked = planned.and_then(|feature| {
+                check_encoding(&feature, missing, has_answers).map(|()| feature).map_err(Problem::new)
+            });
+            match checked {
                 Ok(feature) => features.push(feature),
                 Err(problem) => problems.push(problem.under(self.step(index, name)).under("features")),
             }
@@ -85,12 +91,16 @@ impl Features {
             return Err(Problem::new(format!("`{name}` is listed twice")));
         }
         let data_type = require_column(name, schema)?.data_type();
-        let encoder = match self {
-            Self::Listed(_) => usual_encoder(name, data_type, takes)?,
-            Self::Encoded(columns) => fitting_encoder(name, data_type, columns[index].1)?,
+        let said = match self {
+            Self::Listed(_) => Encoding { encoder: None, missing: None, indicator: false },
+            Self::Encoded(columns) => columns[index].1,
         };
-        let feature = Feature { name: name.to_owned(), type_name: type_name(data_type).into_owned(), encoder };
-        check_slots(&feature).map(|()| feature).map_err(Problem::new)
+        let encoder = match said.encoder {
+            None => usual_encoder(name, data_type, takes)?,
+            Some(encoder) => fitting_encoder(name, data_type, encoder)?,
+        };
+        let feature = Feature::new(name, type_name(data_type), encoder);
+        Ok(Feature { missing: said.missing, indicator: said.indicator, ..feature })
     }
 }
 
@@ -109,7 +119,7 @@ fn check_count(features: usize, takes: Takes) -> Result<(), Problem> {
 }
 
 fn usual_encoder(name: &str, data_type: &DataType, takes: Takes) -> Result<Encoder, Problem> {
-    if takes == Takes::Raw && data_type.is_numeric() {
+    if matches!(takes, Takes::Raw | Takes::Series) && data_type.is_numeric() {
         return Ok(Encoder::Raw);
     }
     Encoder::usual(data_type).ok_or_else(|| {
@@ -122,7 +132,9 @@ fn fitting_encoder(name: &str, data_type: &DataType, encoder: Encoder) -> Result
     if encoder.takes(data_type) {
         return Ok(encoder);
     }
-    let (wanted, help) = if encoder.is_number() {
+    let (wanted, help) = if encoder == Encoder::Time {
+        ("timestamps, and seconds since 1970", "times of other types are made timestamps by an `sql` node")
+    } else if encoder.is_number() {
         ("numbers", "texts are encoded by `{ one_hot = 1024 }` or `{ hash = 1024 }`")
     } else {
         ("texts, booleans and integers", "numbers are encoded by `\"standardise\"` or `\"raw\"`")
@@ -131,12 +143,39 @@ fn fitting_encoder(name: &str, data_type: &DataType, encoder: Encoder) -> Result
     Err(Problem::new(problem).help(help))
 }
 
-pub(super) fn check_slots(feature: &Feature) -> Result<(), String> {
-    let slots = feature.encoder.slots();
-    if feature.encoder.is_number() || (1..=Encoder::MOST_SLOTS).contains(&slots) {
-        return Ok(());
+/// Says what of an encoding can't be; `missing` is what holds where the feature says nothing of its own, and `has_answers` whether there is a label that is
+/// a number or a class.
+pub(super) fn check_encoding(feature: &Feature, missing: Missing, has_answers: bool) -> Result<(), String> {
+    let Feature { name, encoder, .. } = feature;
+    let (what, count) = match encoder {
+        Encoder::OneHot(slots) | Encoder::Hash(slots) => ("slots", *slots),
+        Encoder::Frequency(most) | Encoder::Target(TargetEncoding { categories: most, .. }) => ("categories", *most),
+        _ => ("", 1),
+    };
+    if !(1..=Encoder::MOST_SLOTS).contains(&count) {
+        return Err(format!("`{name}` has {count} {what}; there must be 1 to {}", Encoder::MOST_SLOTS));
     }
-    Err(format!("`{}` has {slots} slots; there must be 1 to {}", feature.name, Encoder::MOST_SLOTS))
+    if let Encoder::Text(TextEncoding { numbers, words, .. }) = encoder
+        && !((1..=TextEncoding::MOST_NUMBERS).contains(numbers) && (1..=5).contains(words))
+    {
+        let most = TextEncoding::MOST_NUMBERS;
+        return Err(format!(
+            "`{name}` has {numbers} numbers for runs of {words} words; there must be 1 to {most} for 1 to 5"
+        ));
+    }
+    if let Encoder::Target(TargetEncoding { smoothing, .. }) = encoder {
+        if !has_answers {
+            return Err(format!("`{name}` is encoded by `target`, the mean of the label, and no label is learned"));
+        }
+        if !(0.0..=1e9).contains(smoothing) {
+            return Err(format!("the `smoothing` of `{name}` is {smoothing}, and should be from 0 to 1e9"));
+        }
+    }
+    if feature.indicator && feature.missing_or(missing) == Missing::Fail {
+        let problem = format!("`{name}` has an `indicator`, and rows that lack it leave by the port `failed`");
+        return Err(format!("{problem}; say by `missing` what stands for it, such as \"mean\""));
+    }
+    feature.missing_or(missing).check()
 }
 
 impl<'de> Deserialize<'de> for Features {
@@ -175,7 +214,7 @@ impl JsonSchema for Features {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> schemars::Schema {
-        let encoder = generator.subschema_for::<Encoder>();
+        let encoder = generator.subschema_for::<Encoding>();
         json_schema!({
             "anyOf": [
                 { "type": "array", "items": { "type": "string" } },
@@ -201,8 +240,9 @@ mod tests {
         ]);
         let plan = |names: &[&str], takes| {
             let features = Features::Listed(names.iter().map(ToString::to_string).collect());
-            let planned =
-                features.plan(&schema, [Some("y"), None], takes).map_err(|problems| problems[0].message.clone());
+            let planned = features
+                .plan(&schema, [Some("y"), None], takes, Missing::Fail)
+                .map_err(|problems| problems[0].message.clone());
             planned.map(|features| features.into_iter().map(|feature| feature.encoder).collect::<Vec<_>>())
         };
         let one_hot = Encoder::OneHot(1024);

@@ -100,8 +100,9 @@ impl Model {
             gives,
         };
         let estimator = EstimatorSettings::new(onnx);
-        let (weight, threshold, calibration, missing) = (None, None, None, said.missing);
-        let signature = Signature { estimator, features, label: Some(label), weight, missing, threshold, calibration };
+        let (weight, threshold, calibration, interval, missing) = (None, None, None, None, said.missing);
+        let label = Some(label);
+        let signature = Signature { estimator, features, label, weight, missing, threshold, calibration, interval };
         let signature = Signature::from_json(&signature.to_json())?;
         let mut tensors = Tensors::default();
         Self::new(signature.clone()).put_into(&mut tensors)?;
@@ -159,7 +160,7 @@ fn feature(name: String, element: ElementType) -> Feature {
         ElementType::Uint64 => ("uint64", Encoder::Raw),
         _ => ("float64", Encoder::Raw),
     };
-    Feature { name, type_name: type_name.to_owned(), encoder }
+    Feature::new(name, type_name, encoder)
 }
 
 /// What it predicts: what is said, or what the file says.

@@ -23,8 +23,9 @@ pub use signature::Signature;
 
 use crate::calibration::Calibrated;
 use crate::device::OpenDevice;
-use crate::encode::{self, Category, Encoders, Rows};
+use crate::encode::{self, Category, Encoders, Preprocessing, Rows};
 use crate::estimator::{Estimator, Predict, Step};
+use crate::interval::WithInterval;
 use crate::layers::{self, Layer, Layout};
 use crate::onnx;
 use crate::refused::Refused;
@@ -37,6 +38,7 @@ use crate::tensors::Tensors;
 #[derive(Clone, Debug)]
 pub struct Model {
     signature: Signature,
+    preprocessing: Preprocessing,
     encoders: Encoders,
     estimator: Box<dyn Estimator>,
     rows: u64,
@@ -73,15 +75,20 @@ impl Input {
 impl Model {
     /// A model that has learned nothing.
     pub fn new(signature: Signature) -> Self {
-        let encoders = Encoders::new(&signature.features, signature.missing);
+        let preprocessing = signature.preprocessing();
+        let encoders = Encoders::new(preprocessing.features(), signature.missing);
         let classes = signature.classes();
-        let estimator = signature.estimator.settings().build(&signature.features, classes);
+        let estimator = signature.estimator.settings().build(preprocessing.features(), classes);
         let certainty = signature.estimator.gives(classes).certainty();
         let estimator = match signature.calibration {
             Some(calibration) => Box::new(Calibrated::new(estimator, calibration, certainty, classes.len())),
             None => estimator,
         };
-        Self { signature, encoders, estimator, rows: 0 }
+        let estimator = match signature.interval {
+            Some(interval) => Box::new(WithInterval::new(estimator, interval)),
+            None => estimator,
+        };
+        Self { signature, preprocessing, encoders, estimator, rows: 0 }
     }
 
     /// What it learns from, what it predicts, and how.
@@ -146,9 +153,7 @@ impl Model {
     pub fn why_refused(&self, rows: &RecordBatch, row: usize) -> Result<String> {
         let Signature { features, label, weight, missing, .. } = &self.signature;
         let largest = self.signature.largest();
-        if *missing == encode::Missing::Fail
-            && let Some(why) = encode::why_refused(features, largest, rows, row)?
-        {
+        if let Some(why) = encode::why_refused(features, largest, *missing, rows, row)? {
             return Ok(why);
         }
         if let Some(weight) = weight
@@ -168,7 +173,7 @@ impl Model {
     pub fn step(&mut self, input: &Input, learn: Option<&BooleanArray>) -> Result<Predictions> {
         refuse_nothing(input)?;
         let mut predictions = self.signature.predictions(input.rows.count(), self.estimator.outputs());
-        self.rows += self.estimator.step(Step {
+        let mut step = Step {
             encoders: &mut self.encoders,
             rows: &input.rows,
             targets: &input.targets,
@@ -176,7 +181,10 @@ impl Model {
             weights: &input.weights,
             learn,
             predictions: predictions.values_mut(),
-        })?;
+        };
+        let prepared = self.preprocessing.step(&input.rows, |row| step.target(row));
+        step.rows = prepared.as_ref().unwrap_or(&input.rows);
+        self.rows += self.estimator.step(step)?;
         Ok(predictions)
     }
 
@@ -184,7 +192,8 @@ impl Model {
     pub fn predict(&self, input: &Input) -> Result<Predictions> {
         refuse_nothing(input)?;
         let mut predictions = self.signature.predictions(input.rows.count(), self.estimator.outputs());
-        let (encoders, rows) = (&self.encoders, &input.rows);
+        let prepared = self.preprocessing.apply(&input.rows);
+        let (encoders, rows) = (&self.encoders, prepared.as_ref().unwrap_or(&input.rows));
         self.estimator.predict(Predict { encoders, rows, predictions: predictions.values_mut() })?;
         Ok(predictions)
     }
@@ -222,7 +231,7 @@ impl Model {
         if self.rows == 0 {
             return Err(Error::new("the model has learned nothing yet"));
         }
-        onnx::export(&self.signature, &self.encoders, &*self.estimator, properties)
+        onnx::export(&self.signature, &self.preprocessing, &self.encoders, &*self.estimator, properties)
     }
 
     /// The weights of the model as an HDF5 file, which Keras reads into a model of the same layers. `properties` are written into it: what is
@@ -236,6 +245,9 @@ impl Model {
 
     /// All layers that its numbers go through.
     fn layers(&self) -> Result<Vec<Layer>> {
+        if !self.preprocessing.is_nothing() {
+            return Err(Error::new("its features are preprocessed, and no layer does that"));
+        }
         let own = self.estimator.layers(&self.signature.features)?;
         Ok(self.encoders.layer().into_iter().chain(own).collect())
     }
@@ -266,6 +278,7 @@ impl Model {
     /// Overwrites tensors of the same model.
     fn put_into(&self, tensors: &mut Tensors) -> Result<()> {
         tensors.put_u64("rows", &[self.rows]);
+        self.preprocessing.save(tensors);
         self.encoders.save(tensors);
         self.estimator.save(tensors)
     }
@@ -294,6 +307,7 @@ impl Model {
 
     fn of(signature: Signature, tensors: &Tensors) -> Result<Self> {
         let mut model = Self::new(signature);
+        model.preprocessing.load(tensors)?;
         model.encoders.load(tensors)?;
         model.estimator.load(tensors)?;
         let rows = tensors.u64s("rows")?;

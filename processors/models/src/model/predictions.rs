@@ -1,5 +1,6 @@
 //! What a model predicts for the rows of a batch.
 
+use std::iter::once;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, StructArray};
@@ -61,7 +62,11 @@ impl Predictions {
     /// The predictions as columns, in the order of [`prediction_fields`].
     pub fn columns(&self, signature: &Signature) -> Result<Vec<ArrayRef>> {
         match signature.gives() {
-            Gives::Number => Ok(vec![Label::column_of_numbers(self.values.iter().copied())]),
+            Gives::Number => {
+                let number = Label::column_of_numbers(self.iter().map(|row| row[0]));
+                // The ends of its interval, if there is one.
+                Ok(once(number).chain((1..self.outputs).map(|at| self.end(at))).collect())
+            }
             Gives::Probabilities | Gives::Scores | Gives::Actions => {
                 let label = signature.label.as_ref().ok_or_else(|| Error::new("the model has no label"))?;
                 self.columns_of_classes(label, signature.gives())
@@ -70,6 +75,11 @@ impl Predictions {
                 Ok(columns.iter().enumerate().map(|(at, own)| self.own_column(at, own)).collect())
             }
         }
+    }
+
+    /// An end of the intervals, which is null where none is known.
+    fn end(&self, at: usize) -> ArrayRef {
+        Arc::new(self.iter().map(|row| Some(row[at]).filter(|end| !end.is_nan())).collect::<Float64Array>())
     }
 
     fn own_column(&self, at: usize, column: &PredictedColumn) -> ArrayRef {
@@ -99,7 +109,7 @@ impl Predictions {
     }
 }
 
-/// The columns that predictions add to rows: `prediction`, for classes `probability` (of the positive one of two, else
+/// The columns that predictions add to rows: `prediction`, where there are intervals `prediction_low` and `prediction_high`, for classes `probability` (of the positive one of two, else
 /// of the predicted one), and for more than two classes `probabilities`, each with `prefix` in front of its name. The last
 /// two are `score` and `scores` where the estimator has no probabilities. Of actions they are `action`, `score` and `scores`. What an estimator predicts without a label has names
 /// of its own, and may be null.
@@ -116,7 +126,11 @@ pub fn prediction_fields(signature: &Signature, prefix: &str, nullable: bool) ->
         fields.into_iter().chain(matches!(label.task(), Task::Multiclass(_)).then_some(all)).collect()
     };
     match signature.gives() {
-        Gives::Number => vec![field("prediction", DataType::Float64)],
+        Gives::Number => {
+            let end = |name| field(name, DataType::Float64).with_nullable(true);
+            let ends = signature.interval.map(|_| [end("prediction_low"), end("prediction_high")]);
+            once(field("prediction", DataType::Float64)).chain(ends.into_iter().flatten()).collect()
+        }
         Gives::Probabilities => of_classes("probability", "probabilities"),
         Gives::Scores => of_classes("score", "scores"),
         Gives::Actions => {

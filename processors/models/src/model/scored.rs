@@ -11,7 +11,7 @@ use super::{Copies, Input, Model, Predictions, Signature, diverged, divergence};
 use crate::device::OpenDevice;
 use crate::drift::DetectorSettings;
 use crate::label::Class;
-use crate::metrics::{BaselineScores, Recent, Reliability, Scores};
+use crate::metrics::{BaselineScores, CoverageScores, Recent, Reliability, Scores};
 use crate::profile::{FeatureProfile, Sample};
 
 /// A model together with its scores, and those of the baselines on the same rows.
@@ -19,6 +19,7 @@ use crate::profile::{FeatureProfile, Sample};
 pub struct ScoredModel {
     model: Model,
     scoreboard: Scoreboard,
+    covered: Covered,
     /// Its errors, if they are watched.
     watched: Option<Watched>,
     /// What the learned rows look like.
@@ -34,6 +35,13 @@ struct Scoreboard {
     recent: Recent<(f64, Box<[f64]>)>,
     held_out: Scores,
     baselines: BaselineScores,
+}
+
+/// How often the truth lay in the intervals of the rows that were learned, and of those that were held out.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Covered {
+    learned: CoverageScores,
+    held_out: CoverageScores,
 }
 
 impl Scoreboard {
@@ -86,6 +94,7 @@ impl<'a> Scored<'a> {
 const MODEL: &str = "model";
 const SCORED: &str = "scored";
 const DRIFT: &str = "drift";
+const COVERED: &str = "covered";
 
 /// The part of format 4 in place of `scored`: a scoreboard, and nothing beside it.
 const SCORES_OF_FORMAT_4: &str = "scores";
@@ -95,7 +104,7 @@ impl ScoredModel {
     pub fn new(signature: Signature) -> Self {
         let scoreboard = Scoreboard::new(&signature);
         let (model, sample) = (Model::new(signature), Sample::new());
-        Self { scoreboard, model, watched: None, sample, copies: Copies::default() }
+        Self { scoreboard, covered: Covered::default(), model, watched: None, sample, copies: Copies::default() }
     }
 
     /// The same, but that its errors are watched for drift: of classes, whether one is wrong; of numbers, by how much. What is seen is among
@@ -120,6 +129,9 @@ impl ScoredModel {
         if let Some(watched) = &self.watched {
             parts.put_later(DRIFT, watched.state());
         }
+        if self.has_intervals() {
+            parts.put_later(COVERED, self.covered);
+        }
         Ok(())
     }
 
@@ -142,6 +154,12 @@ impl ScoredModel {
         scoreboard.held_out.go_on_like(&self.scoreboard.held_out);
         if let Some(watched) = &mut self.watched {
             watched.restore(state.get(DRIFT)?)?;
+        }
+        if self.has_intervals() {
+            self.covered = state.get(COVERED)?;
+            if !self.covered.learned.is_sound() || !self.covered.held_out.is_sound() {
+                return Err(Error::new("the coverage in the state is damaged"));
+            }
         }
         sample.check(&model.signature().features)?;
         (self.model, self.scoreboard, self.sample) = (model, scoreboard, sample);
@@ -202,9 +220,11 @@ impl ScoredModel {
             }
             if !is_learned(row) {
                 self.scoreboard.held_out.add(*target, &scored(row).to_slice());
+                self.covered.held_out.add(*target, predictions.row(row));
                 continue;
             }
             self.scoreboard.learned.add(*target, &scored(row).to_slice());
+            self.covered.learned.add(*target, predictions.row(row));
             self.scoreboard.baselines.add(*target);
             self.sample.add(&input.rows, row);
             if let Some(watched) = &mut self.watched {
@@ -222,16 +242,32 @@ impl ScoredModel {
 
     /// The figures of the rows that were learned, each predicted before.
     pub fn metrics(&self) -> Metrics {
-        let mut metrics = self.scoreboard.learned.metrics();
+        let mut metrics = self.with_coverage(self.scoreboard.learned.metrics(), &self.covered.learned);
         metrics.0.extend(self.watched.iter().flat_map(Watched::metrics));
         metrics
     }
 
     /// The figures of the last 1000 of them.
     pub fn recent(&self) -> Metrics {
-        let mut scores = self.model.signature().scores();
-        self.scoreboard.recent.rows().for_each(|(target, prediction)| scores.add(*target, prediction));
-        scores.metrics()
+        let (mut scores, mut covered) = (self.model.signature().scores(), CoverageScores::default());
+        for (target, prediction) in self.scoreboard.recent.rows() {
+            scores.add(*target, prediction);
+            covered.add(*target, prediction);
+        }
+        self.with_coverage(scores.metrics(), &covered)
+    }
+
+    /// Whether its predictions have intervals.
+    fn has_intervals(&self) -> bool {
+        self.model.signature().interval.is_some()
+    }
+
+    /// Figures, with those of the intervals if there are any.
+    fn with_coverage(&self, mut metrics: Metrics, covered: &CoverageScores) -> Metrics {
+        if self.has_intervals() {
+            metrics.0.extend(covered.metrics().0);
+        }
+        metrics
     }
 
     /// What the values of each feature were, in a sample of the rows that were learned.
@@ -241,7 +277,7 @@ impl ScoredModel {
 
     /// The figures of the rows that were not to be learned.
     pub fn held_out(&self) -> Metrics {
-        self.scoreboard.held_out.metrics()
+        self.with_coverage(self.scoreboard.held_out.metrics(), &self.covered.held_out)
     }
 
     /// How often each class was predicted for the rows of each, of those that were learned.

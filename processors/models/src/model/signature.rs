@@ -6,14 +6,15 @@ use arrow::datatypes::Schema;
 use millstream_core::{Problem, Problems, Result, ResultExt};
 use serde::{Deserialize, Serialize};
 
-use super::features::check_slots;
+use super::features::check_encoding;
 use super::{Features, Predictions, weight};
 use crate::calibration::CalibrationSettings;
 use crate::decision::Decision;
 use crate::device::{self, DeviceSettings};
 use crate::drift::DetectorSettings;
-use crate::encode::{Feature, Missing};
+use crate::encode::{Feature, Missing, Preprocessing};
 use crate::estimator::{EstimatorSettings, Gives, Labels};
+use crate::interval::IntervalSettings;
 use crate::label::{Class, Label, LabelColumns, Task};
 use crate::metrics::{BaselineScores, MeanScores, RewardScores, Scores};
 
@@ -39,6 +40,9 @@ pub struct Signature {
     /// How predictions become probabilities that are as frequent as they say, if the estimator's are not taken as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<CalibrationSettings>,
+    /// How sure the interval about each number is to be, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<IntervalSettings>,
 }
 
 impl Signature {
@@ -54,10 +58,12 @@ impl Signature {
         missing: Missing,
     ) -> Result<Self, Problems> {
         let (label, mut problems) = (label.into(), Problems::new());
+        missing.check().map_err(|message| Problem::new(message).under("missing"))?;
         // A column that is named as a label where none is learned is no answer, and its problem is the label's.
         let learns_answers = estimator.labels() != Labels::Nothing;
         let answers = if learns_answers { [label.label, label.reward] } else { [None, None] };
-        let features = features.plan(schema, answers, estimator.takes()).map_err(|found| problems.extend(found));
+        let features =
+            features.plan(schema, answers, estimator.takes(), missing).map_err(|found| problems.extend(found));
         let weight = label.weight.map(str::to_owned);
         if let Err(problem) = weight::check(weight.as_deref(), schema, estimator) {
             problems.push(problem);
@@ -74,15 +80,24 @@ impl Signature {
             problems.push(problem.under("estimator"));
         }
         if let Ok(features) = &features
-            && let Err(problem) = estimator.settings().check_features(features)
+            && let preprocessing = Preprocessing::new(features, missing, classes.len(), estimator.takes())
+            && let Err(problem) = estimator.settings().check_features(preprocessing.features())
         {
             problems.push(problem.under("estimator"));
         }
         match (features, label) {
             (Ok(features), Ok(label)) if problems.is_empty() => {
                 let estimator = estimator.clone();
-                let signature =
-                    Self { estimator, features, label, weight, missing, threshold: None, calibration: None };
+                let signature = Self {
+                    estimator,
+                    features,
+                    label,
+                    weight,
+                    missing,
+                    threshold: None,
+                    calibration: None,
+                    interval: None,
+                };
                 signature.check().map(|()| signature).map_err(|message| Problem::new(message).into())
             }
             _ => Err(problems),
@@ -105,6 +120,23 @@ impl Signature {
             return Err(problem.help("leave `calibration` out"));
         }
         calibration.check()
+    }
+
+    /// The same, but that its predictions have intervals, if that is said.
+    ///
+    /// `interval` is also the key under which problems are reported.
+    pub fn with_interval(self, interval: Option<IntervalSettings>) -> Result<Self, Problem> {
+        let signature = Self { interval: interval.or(self.interval), ..self };
+        signature.check_interval().map(|()| signature).map_err(|problem| problem.under("interval"))
+    }
+
+    fn check_interval(&self) -> Result<(), Problem> {
+        let Some(interval) = &self.interval else { return Ok(()) };
+        if self.estimator.gives(self.classes()) != Gives::Number {
+            let problem = Problem::new(format!("`{}` predicts no numbers", self.estimator.name()));
+            return Err(problem.help("leave `interval` out"));
+        }
+        interval.check()
     }
 
     /// The same, but that the positive of two classes is predicted above another probability or score, if one is given.
@@ -152,7 +184,19 @@ impl Signature {
     /// How many numbers the largest part of the state of such a model has at most.
     pub(crate) fn most_numbers(&self) -> u64 {
         let of_calibration = self.calibration.map_or(0, |calibration| calibration.most_numbers(self.classes().len()));
-        self.estimator.settings().most_numbers(&self.features, self.classes()).max(of_calibration)
+        let of_interval = self.interval.map_or(0, |interval| interval.most_numbers());
+        let features = self.preprocessing();
+        self.estimator.settings().most_numbers(features.features(), self.classes()).max(of_calibration).max(of_interval)
+    }
+
+    /// What its features go through before they are encoded, having learned nothing.
+    pub(crate) fn preprocessing(&self) -> Preprocessing {
+        Preprocessing::new(&self.features, self.missing, self.classes().len(), self.estimator.takes())
+    }
+
+    /// How many numbers a row takes at most, encoded or predicted, besides those of its columns.
+    pub fn numbers_of_row(&self) -> usize {
+        self.preprocessing().features().len().max(self.classes().len())
     }
 
     /// The classes of the label; none where it is a number, or there is none.
@@ -245,7 +289,8 @@ impl Signature {
 
     /// What has to hold for a model to be built, whoever wrote the signature.
     fn check(&self) -> Result<(), String> {
-        self.features.iter().try_for_each(check_slots)?;
+        let has_answers = self.label.as_ref().is_some_and(|label| label.reward.is_none());
+        self.features.iter().try_for_each(|feature| check_encoding(feature, self.missing, has_answers))?;
         self.check_names()?;
         let name = self.estimator.name();
         self.estimator.labels().check(name, self.classes())?;
@@ -267,8 +312,9 @@ impl Signature {
             return Err(format!("`{odd}` is no value of the label `{column}`, which is {type_name}"));
         }
         self.estimator.settings().check(self.classes()).map_err(|problem| problem.message)?;
-        self.estimator.settings().check_features(&self.features).map_err(|problem| problem.message)?;
+        self.estimator.settings().check_features(self.preprocessing().features()).map_err(|problem| problem.message)?;
         self.check_calibration().map_err(|problem| problem.message)?;
+        self.check_interval().map_err(|problem| problem.message)?;
         self.check_threshold()?;
         let weights = self.most_numbers();
         if weights > MOST_WEIGHTS {

@@ -5,7 +5,7 @@ use millstream_core::{Error, Result};
 use super::graph::Attribute;
 use super::proto::ElementType;
 use super::{Graph, Value};
-use crate::encode::Encoders;
+use crate::encode::{Encoders, Preprocessing};
 use crate::estimator::{Certainty, Estimator, Gives, PredictedColumn, estimators};
 use crate::label::{Class, Label};
 use crate::model::Signature;
@@ -16,6 +16,7 @@ use crate::model::Signature;
 /// If ONNX has no operators for it.
 pub(crate) fn export(
     signature: &Signature,
+    preprocessing: &Preprocessing,
     encoders: &Encoders,
     estimator: &dyn Estimator,
     properties: Vec<(String, String)>,
@@ -28,7 +29,8 @@ pub(crate) fn export(
         return Err(Error::new(format!("`{name}` {how}can't be written as ONNX; these can: {can}")));
     }
     let mut graph = Graph::new(signature.features.iter().map(|feature| feature.name.as_str()));
-    let row = encoders.to_onnx(&signature.features, &mut graph)?;
+    let columns = preprocessing.to_onnx(&signature.features, &mut graph)?;
+    let row = encoders.to_onnx(preprocessing.features(), &columns, &mut graph)?;
     let predicted = estimator.to_onnx(&mut graph, &row)?;
     match (signature.gives(), &signature.label) {
         (Gives::Columns(columns), _) => own_columns(&mut graph, &predicted, columns),

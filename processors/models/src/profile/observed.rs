@@ -93,7 +93,7 @@ impl Observed {
     /// Counts each of the rows as so many.
     fn count(&mut self, model: &Model, rows: &Rows, times: impl Fn(usize) -> u64) {
         let (mut numbers, mut texts) = (rows.numbers().iter(), rows.texts().iter());
-        let mut categories = model.categories().iter();
+        let mut categories = model.categories().iter().peekable();
         let features = self.profile.iter().zip(&model.signature().features).zip(&mut self.now.features);
         for ((profile, feature), counted) in features {
             if feature.encoder.is_number() {
@@ -102,7 +102,7 @@ impl Observed {
                 }
                 continue;
             }
-            let category = categories.next();
+            let category = categories.next_if(|_| feature.encoder.slots() > 0);
             for (row, text) in texts.next().into_iter().flatten().enumerate() {
                 counted.add(text.map(|text| profile.values.part_of_text(text)), times(row));
                 if text.is_some_and(|text| category.is_some_and(|category| category.knows(text) == Some(false))) {

@@ -7,7 +7,7 @@ use crate::vector::{largest, padded};
 const GROWTH: Growth = Growth { grace: 200.0, delta: 1e-3, tie: 0.1, max_bytes: 32 << 20, beside_node: 0 };
 
 fn new_tree<K: Votes>(max_bytes: usize, rules: K::Rules, classes: usize) -> AdaptiveTree<K> {
-    let feature = Feature { name: "a".into(), type_name: "float64".into(), encoder: Encoder::Raw };
+    let feature = Feature::new("a", "float64", Encoder::Raw);
     let shape = Shape { numbers: 3, width: padded(3), slots: 0, classes };
     let exchange = Exchange { drift: adwin::Settings::of(0.01), delta: 0.05, least_rows: 100 };
     AdaptiveTree::new(

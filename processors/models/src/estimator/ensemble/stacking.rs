@@ -39,7 +39,7 @@ impl Stacking {
     fn predicted(&self, features: &[Feature], classes: &[Class]) -> Vec<Feature> {
         let encoder = if self.final_estimator.takes() == Takes::Raw { Encoder::Raw } else { Encoder::Standardise };
         let count = Members::new(&self.estimators, features, classes).outputs();
-        let feature = |number| Feature { name: format!("{number}"), type_name: "float64".to_owned(), encoder };
+        let feature = |number| Feature::new(format!("{number}"), "float64", encoder);
         (0..count).map(feature).collect()
     }
 }

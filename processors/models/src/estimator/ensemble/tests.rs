@@ -33,7 +33,7 @@ fn rows() -> RecordBatch {
 fn signature(estimator: &Value, label: &str) -> Result<Signature, String> {
     let estimator: EstimatorSettings = serde_json::from_value(estimator.clone()).map_err(|error| error.to_string())?;
     let features = [("x", Encoder::Standardise), ("y", Encoder::Standardise), ("word", Encoder::OneHot(64))];
-    let features = Features::Encoded(features.map(|(name, encoder)| (name.to_owned(), encoder)).into());
+    let features = Features::Encoded(features.map(|(name, encoder)| (name.to_owned(), encoder.into())).into());
     let classes: Option<Vec<_>> =
         (label == "kind").then(|| ["a", "b", "c"].map(|kind| Class::Text(kind.to_owned())).into());
     let rows = rows();

@@ -7,7 +7,7 @@ use crate::estimator::tree::{AmountRules, Amounts, ClassRules, Classes, Growth, 
 use crate::vector::padded;
 
 fn plan(subspace: Option<usize>) -> Plan<Classes> {
-    let feature = |encoder| Feature { name: "a".into(), type_name: "float64".into(), encoder };
+    let feature = |encoder| Feature::new("a", "float64", encoder);
     Plan {
         trees: 5,
         growth: Growth { grace: 50.0, delta: 0.01, tie: 0.05, max_bytes: 1 << 20, beside_node: 0 },

@@ -5,7 +5,7 @@ use crate::vector::padded;
 /// Of two numbers, and a category with four values.
 fn trees(settings: &str) -> Masses {
     let settings: HalfSpaceTrees = serde_json::from_str(settings).unwrap();
-    let feature = |encoder| Feature { name: "a".into(), type_name: "float64".into(), encoder };
+    let feature = |encoder| Feature::new("a", "float64", encoder);
     let features = [feature(Encoder::Raw), feature(Encoder::Raw), feature(Encoder::OneHot(4))];
     let shape = Shape { numbers: 2, width: padded(2), slots: 4, classes: 0 };
     let window = Window::new(&features, shape, settings.window_size as usize);

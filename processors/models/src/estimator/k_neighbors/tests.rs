@@ -6,7 +6,7 @@ use crate::simd;
 use crate::vector::padded;
 
 fn features(numbers: usize, slots: &[u32]) -> Vec<Feature> {
-    let feature = |encoder| Feature { name: "a".into(), type_name: "float64".into(), encoder };
+    let feature = |encoder| Feature::new("a", "float64", encoder);
     let categories = slots.iter().map(|slots| feature(Encoder::OneHot(*slots)));
     (0..numbers).map(|_| feature(Encoder::Raw)).chain(categories).collect()
 }

@@ -55,7 +55,7 @@ fn states_have_the_length_1_and_numbers_are_scaled_first() {
 
 #[test]
 fn categories_and_more_features_than_qubits_are_refused() {
-    let feature = |encoder| Feature { name: "size".into(), type_name: "float64".into(), encoder };
+    let feature = |encoder| Feature::new("size", "float64", encoder);
     let refused = |features: &[Feature]| FeatureMap::check_features(features).unwrap_err().message;
     assert!(refused(&[feature(Encoder::OneHot(3))]).contains("`size` is a category"));
     assert!(refused(&vec![feature(Encoder::Raw); 13]).contains("13 features, and 12 are the most"));

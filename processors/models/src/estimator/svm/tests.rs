@@ -22,7 +22,7 @@ fn settings(table: serde_json::Value) -> SvmSettings {
 }
 
 fn features(data: &Data) -> Vec<Feature> {
-    let feature = |encoder| Feature { name: "a".into(), type_name: "float64".into(), encoder };
+    let feature = |encoder| Feature::new("a", "float64", encoder);
     // The chicks are one category, and their four diets another.
     let slots = if data.slots > 0 { vec![data.slots as u32 - 4, 4] } else { vec![] };
     let categories = slots.into_iter().map(|slots| feature(Encoder::OneHot(slots)));

@@ -22,7 +22,7 @@ fn filled(file: &impl WeightsFile, estimator: &EstimatorSettings, said: &Import)
     let names =
         names.ok_or_else(|| Error::new("weights don't say what they weigh; name the features, in their order"))?;
     let encoder = if file.normalises()? { Encoder::Standardise } else { Encoder::Raw };
-    let feature = |name: &String| Feature { name: name.clone(), type_name: "float64".to_owned(), encoder };
+    let feature = |name: &String| Feature::new(name, "float64", encoder);
     let classes = said.classes.as_ref().map(|classes| of_texts(classes, None)).transpose()?.unwrap_or_default();
     let signature = Signature {
         estimator: estimator.clone(),
@@ -32,6 +32,7 @@ fn filled(file: &impl WeightsFile, estimator: &EstimatorSettings, said: &Import)
         missing: said.missing,
         threshold: None,
         calibration: None,
+        interval: None,
     };
     // With all that has to hold for a model to be built.
     let mut model = Model::new(Signature::from_json(&signature.to_json())?);

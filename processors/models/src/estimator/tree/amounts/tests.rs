@@ -9,7 +9,7 @@ const GROWTH: Growth = Growth { grace: 200.0, delta: 1e-3, tie: 0.05, max_bytes:
 const RULES: AmountRules = AmountRules { bins: 64, leaves: LeafModel::Adaptive, rate: 0.1, decay: 0.95 };
 
 fn tree(growth: Growth, leaves: LeafModel, numbers: usize, slots: u32) -> Tree<Amounts> {
-    let feature = |encoder| Feature { name: "a".into(), type_name: "float64".into(), encoder };
+    let feature = |encoder| Feature::new("a", "float64", encoder);
     let categories = (slots > 0).then(|| feature(Encoder::OneHot(slots)));
     let features: Vec<_> = (0..numbers).map(|_| feature(Encoder::Raw)).chain(categories).collect();
     let shape = Shape { numbers, width: padded(numbers), slots: slots as usize, classes: 0 };

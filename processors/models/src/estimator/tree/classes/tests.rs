@@ -9,7 +9,7 @@ const GROWTH: Growth = Growth { grace: 100.0, delta: 1e-3, tie: 0.05, max_bytes:
 const RULES: ClassRules = ClassRules { most_share: 0.99, points: 10, leaves: LeafPrediction::Adaptive };
 
 fn tree(growth: Growth, leaves: LeafPrediction, numbers: usize, slots: u32, classes: usize) -> Tree<Classes> {
-    let feature = |encoder| Feature { name: "a".into(), type_name: "float64".into(), encoder };
+    let feature = |encoder| Feature::new("a", "float64", encoder);
     let categories = (slots > 0).then(|| feature(Encoder::OneHot(slots)));
     let features: Vec<_> = (0..numbers).map(|_| feature(Encoder::Raw)).chain(categories).collect();
     let shape = Shape { numbers, width: padded(numbers), slots: slots as usize, classes };
