@@ -12,7 +12,7 @@ use crate::sklearn::{self, Fitted, Learned, Target};
 pub(super) fn import(file: &[u8], said: &Import) -> Result<Model> {
     let fitted = sklearn::read(file)?;
     let encoder = if fitted.scaling.is_some() { Encoder::Standardise } else { Encoder::Raw };
-    let feature = |name| Feature { name, type_name: "float64".to_owned(), encoder };
+    let feature = |name| Feature::new(name, "float64", encoder);
     let signature = Signature {
         estimator: fitted.estimator.clone(),
         features: names(&fitted, said)?.into_iter().map(feature).collect(),
@@ -21,6 +21,7 @@ pub(super) fn import(file: &[u8], said: &Import) -> Result<Model> {
         missing: said.missing,
         threshold: None,
         calibration: None,
+        interval: None,
     };
     // With all that has to hold for a model to be built.
     let mut model = Model::new(Signature::from_json(&signature.to_json())?);
