@@ -64,10 +64,14 @@ mod vector;
 pub use calibration::{CalibrationMethod, CalibrationSettings};
 pub use decision::Decision;
 pub use encode::{Encoder, Feature, Missing};
-pub use estimator::{Certainty, EstimatorKind, EstimatorSettings, Gives, Labels, PredictedColumn, Takes, estimators};
+pub use estimator::{
+    Certainty, EstimatorKind, EstimatorSettings, Gives, Labels, PredictedColumn, Quantiles, Takes, estimators,
+};
 pub use label::{Class, Label, LabelColumns, Task};
 pub use layers::Layout;
-pub use metrics::{BaselineScores, ClassScores, MeanScores, NumberScores, Recent, Reliability, RewardScores, Scores};
+pub use metrics::{
+    BaselineScores, ClassScores, MeanScores, NumberScores, QuantileScores, Recent, Reliability, RewardScores, Scores,
+};
 pub use model::{Features, Import, Input, Model, Predictions, ScoredModel, Signature, prediction_fields, sha256};
 pub use refused::Refused;
 pub use threads::limit_threads;

@@ -8,11 +8,11 @@ use millstream_core::{Error, Result};
 
 use super::Signature;
 use crate::decision::Decision;
-use crate::estimator::{Gives, PredictedColumn, positive};
+use crate::estimator::{Gives, PredictedColumn, Quantiles, positive};
 use crate::label::{Label, Task};
 
 /// One prediction a row: a number, the probability of the positive of two classes, or one probability a class; or scores
-/// instead of probabilities; or the numbers of columns that the estimator has of its own.
+/// instead of probabilities; or a number and quantiles of it; or the numbers of columns that the estimator has of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Predictions {
     rows: usize,
@@ -61,7 +61,12 @@ impl Predictions {
     /// The predictions as columns, in the order of [`prediction_fields`].
     pub fn columns(&self, signature: &Signature) -> Result<Vec<ArrayRef>> {
         match signature.gives() {
-            Gives::Number => Ok(vec![Label::column_of_numbers(self.values.iter().copied())]),
+            Gives::Number => Ok(vec![self.numbers(0)]),
+            Gives::Quantiles(quantiles) => {
+                let columns = (1..self.outputs).map(|at| self.numbers(at)).collect();
+                let quantiles = StructArray::try_new(quantile_fields(quantiles), columns, None)?;
+                Ok(vec![self.numbers(0), Arc::new(quantiles)])
+            }
             Gives::Probabilities | Gives::Scores | Gives::Actions => {
                 let label = signature.label.as_ref().ok_or_else(|| Error::new("the model has no label"))?;
                 self.columns_of_classes(label, signature.gives())
@@ -70,6 +75,11 @@ impl Predictions {
                 Ok(columns.iter().enumerate().map(|(at, own)| self.own_column(at, own)).collect())
             }
         }
+    }
+
+    /// The numbers at that place of each row.
+    fn numbers(&self, at: usize) -> ArrayRef {
+        Label::column_of_numbers(self.iter().map(|row| row[at]))
     }
 
     fn own_column(&self, at: usize, column: &PredictedColumn) -> ArrayRef {
@@ -101,7 +111,8 @@ impl Predictions {
 
 /// The columns that predictions add to rows: `prediction`, for classes `probability` (of the positive one of two, else
 /// of the predicted one), and for more than two classes `probabilities`, each with `prefix` in front of its name. The last
-/// two are `score` and `scores` where the estimator has no probabilities. Of actions they are `action`, `score` and `scores`. What an estimator predicts without a label has names
+/// two are `score` and `scores` where the estimator has no probabilities. Behind a number are its `quantiles`, by their shares, where the
+/// estimator predicts some. Of actions they are `action`, `score` and `scores`. What an estimator predicts without a label has names
 /// of its own, and may be null.
 pub fn prediction_fields(signature: &Signature, prefix: &str, nullable: bool) -> Vec<Field> {
     let field = |name, data_type| Field::new(format!("{prefix}{name}"), data_type, nullable);
@@ -117,6 +128,10 @@ pub fn prediction_fields(signature: &Signature, prefix: &str, nullable: bool) ->
     };
     match signature.gives() {
         Gives::Number => vec![field("prediction", DataType::Float64)],
+        Gives::Quantiles(quantiles) => {
+            let quantiles = DataType::Struct(quantile_fields(quantiles));
+            vec![field("prediction", DataType::Float64), field("quantiles", quantiles)]
+        }
         Gives::Probabilities => of_classes("probability", "probabilities"),
         Gives::Scores => of_classes("score", "scores"),
         Gives::Actions => {
@@ -127,6 +142,11 @@ pub fn prediction_fields(signature: &Signature, prefix: &str, nullable: bool) ->
         }
         Gives::Columns(columns) => columns.iter().map(own).collect(),
     }
+}
+
+fn quantile_fields(quantiles: Quantiles) -> Fields {
+    let of_share = |share: &f64| Field::new(share.to_string(), DataType::Float64, false);
+    quantiles.shares().iter().map(of_share).collect()
 }
 
 fn class_fields(label: &Label) -> Fields {
