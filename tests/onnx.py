@@ -127,6 +127,7 @@ MODELS = [
     ("softmax_regression", {"learning_rate": 0.05}, ["kinds", "numbers"], {"features": PREPROCESSED}),
     ("linear_regression", {"learning_rate": 0.01}, ["sizes"], {"features": PREPROCESSED, "interval": 0.9}),
     ("hoeffding_tree_regressor", TREE, ["sizes"], {"features": PREPROCESSED}),
+    ("network", NETWORK | {"quantiles": [0.1, 0.4, 0.6, 0.9]}, NUMBERS, {}),
     ("k_means", {"clusters": 4}, ["bananas", "kinds"], {"label": None}),
     ("z_score", {}, ["approval", "kinds"], {"label": None}),
 ]
@@ -229,6 +230,8 @@ def compare(what, outputs, lines):
     """How far the outputs are off what the program predicts."""
     if "variable" in outputs:
         tolerance = OF_NETWORKS if what.startswith("network") else TOLERANCE
+        if "quantiles" in outputs:
+            check(f"{what}, quantiles", outputs["quantiles"], [list(line["quantiles"].values()) for line in lines], tolerance)
         return check(what, outputs["variable"][:, 0], [line["prediction"] for line in lines], tolerance)
     if "probabilities" not in outputs and "scores" not in outputs:
         names = [name for name in outputs if name in lines[0]]

@@ -32,7 +32,7 @@ use registered::Registered;
 /// the node takes the version that the alias points at now, and loses no row.
 ///
 /// The new columns are those of `train`: `prediction` and, for classes, `probability` (of the positive one of two
-/// classes, else of the predicted one) and, for more than two, `probabilities`; or `score` and `scores`; or those of an estimator without a label. A row that lacks a
+/// classes, else of the predicted one) and, for more than two, `probabilities`; or `score` and `scores`; or `quantiles` behind a number; or those of an estimator without a label. A row that lacks a
 /// feature leaves by the port `failed`, unless the model was trained with `missing = "mean"`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -36,7 +36,8 @@ use staged::{AT_THE_END, Publisher, Staged};
 ///
 /// Every row leaves with what the model predicted for it *before* it learned it: the columns `prediction` and, for
 /// classes, `probability` (of the positive one of two classes, else of the predicted one) and, for more than two,
-/// `probabilities`; or `score` and `scores` where the estimator has no probabilities; or, where it learns without a label, the
+/// `probabilities`; or `score` and `scores` where the estimator has no probabilities; or, behind a number, its `quantiles` where the
+/// estimator predicts some; or, where it learns without a label, the
 /// columns that its entry names, such as `cluster` and `distance`; or `action`, `score` and `scores` where it learns which action
 /// is worth most. So the metrics are honest (*prequential*, or test-then-train): no row is scored by a model that has seen its
 /// label. They are of all rows, and of the last 1000 (`recent`), and stand beside two baselines on the same rows: the label before

@@ -66,12 +66,15 @@ mod vector;
 pub use calibration::{CalibrationMethod, CalibrationSettings};
 pub use decision::Decision;
 pub use encode::{Encoder, Encoding, Feature, Missing, TargetEncoding, TextEncoding};
-pub use estimator::{Certainty, EstimatorKind, EstimatorSettings, Gives, Labels, PredictedColumn, Takes, estimators};
+pub use estimator::{
+    Certainty, EstimatorKind, EstimatorSettings, Gives, Labels, PredictedColumn, Quantiles, Takes, estimators,
+};
 pub use interval::IntervalSettings;
 pub use label::{Class, Label, LabelColumns, Task};
 pub use layers::Layout;
 pub use metrics::{
-    BaselineScores, ClassScores, CoverageScores, MeanScores, NumberScores, Recent, Reliability, RewardScores, Scores,
+    BaselineScores, ClassScores, CoverageScores, MeanScores, NumberScores, QuantileScores, Recent, Reliability,
+    RewardScores, Scores,
 };
 pub use model::{Features, Import, Input, Model, Predictions, ScoredModel, Signature, prediction_fields, sha256};
 pub use refused::Refused;

@@ -2,11 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Quantiles;
+
 /// What the numbers of a prediction are, and so which columns rows get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Gives {
     /// The number that the label will be.
     Number,
+    /// The same, and behind it quantiles of what it may be, of which it is the central one.
+    Quantiles(Quantiles),
     /// How probable each class is; of two classes perhaps only the second.
     Probabilities,
     /// How much speaks for each class; of two classes, for the second if it is more than 0.
@@ -33,7 +37,7 @@ impl Gives {
     pub fn certainty(self) -> Certainty {
         match self {
             Self::Scores | Self::Actions => Certainty::Score,
-            Self::Number | Self::Probabilities | Self::Columns(_) => Certainty::Probability,
+            Self::Number | Self::Quantiles(_) | Self::Probabilities | Self::Columns(_) => Certainty::Probability,
         }
     }
 }

@@ -37,6 +37,7 @@ mod mahalanobis;
 mod mapped;
 mod network;
 mod nystroem;
+mod quantiles;
 mod quantum;
 mod quantum_k_means;
 mod random;
@@ -64,6 +65,7 @@ pub use gives::{Certainty, Gives, PredictedColumn};
 pub(crate) use gives::{likeliest, positive};
 pub use labels::Labels;
 pub use list::{EstimatorKind, estimators};
+pub use quantiles::Quantiles;
 pub(crate) use random::mixed;
 pub use settings::EstimatorSettings;
 pub(crate) use shape::Shape;
@@ -139,6 +141,11 @@ pub(crate) trait Settings: Debug + Send + Sync {
     /// Whether it can be computed on other devices than the CPU.
     fn supports_devices(&self) -> bool {
         false
+    }
+
+    /// Whether a prediction follows from its row and from what was learned, and not from rows that came before as well.
+    fn follows_from_one_row(&self) -> bool {
+        true
     }
 
     /// An estimator that has learned nothing, for rows of these features, and a label of these classes, or of none.

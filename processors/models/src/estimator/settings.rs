@@ -27,7 +27,8 @@ impl EstimatorSettings {
         let mut table = Map::from_iter([("type".to_owned(), T::NAME.into())]);
         let own = serde_json::to_value(&settings).expect("settings are tables, which have only texts as keys");
         table.extend(own.as_object().cloned().unwrap_or_default());
-        Self { name: T::NAME, exports: T::EXPORTS, table, settings: Arc::new(settings) }
+        let exports = T::EXPORTS && settings.follows_from_one_row();
+        Self { name: T::NAME, exports, table, settings: Arc::new(settings) }
     }
 
     /// What `type = "…"` says.

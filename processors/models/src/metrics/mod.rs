@@ -8,6 +8,7 @@ mod histogram;
 mod log_loss;
 mod means;
 mod numbers;
+mod quantiles;
 mod recent;
 mod reliability;
 mod rewards;
@@ -20,6 +21,7 @@ pub use classes::ClassScores;
 pub use coverage::CoverageScores;
 pub use means::MeanScores;
 pub use numbers::NumberScores;
+pub use quantiles::QuantileScores;
 pub use recent::Recent;
 pub use reliability::Reliability;
 pub use rewards::RewardScores;
@@ -38,6 +40,8 @@ pub enum Scores {
     Means(MeanScores),
     /// Of actions.
     Rewards(RewardScores),
+    /// Of numbers, with quantiles of what they may be.
+    Quantiles(QuantileScores),
 }
 
 impl Scores {
@@ -59,6 +63,7 @@ impl Scores {
             Self::Numbers(scores) => scores.add(target, prediction[0]),
             Self::Means(scores) => scores.add(prediction),
             Self::Rewards(scores) => scores.add(target as usize, prediction),
+            Self::Quantiles(scores) => scores.add(target, prediction),
         }
     }
 
@@ -70,6 +75,7 @@ impl Scores {
             Self::Numbers(_) => matches!(prediction.len(), 1 | 3),
             Self::Means(scores) => scores.takes(prediction),
             Self::Rewards(scores) => scores.takes(target as usize, prediction),
+            Self::Quantiles(scores) => scores.takes(prediction),
         }
     }
 
@@ -80,15 +86,17 @@ impl Scores {
             (Self::Numbers(scores), Self::Numbers(_)) => scores.is_sound(),
             (Self::Means(scores), Self::Means(other)) => scores.are_like(other),
             (Self::Rewards(scores), Self::Rewards(other)) => scores.are_like(other),
+            (Self::Quantiles(scores), Self::Quantiles(_)) => scores.is_sound(),
             _ => false,
         }
     }
 
-    /// Chooses classes, and names means, like `other` from now on.
+    /// Chooses classes, names means, and is of the quantiles, like `other` from now on.
     pub(crate) fn go_on_like(&mut self, other: &Self) {
         match (self, other) {
             (Self::Classes(scores), Self::Classes(other)) => scores.decide_like(other),
             (Self::Means(scores), Self::Means(other)) => scores.named_like(other),
+            (Self::Quantiles(scores), Self::Quantiles(other)) => scores.go_on_like(other),
             _ => {}
         }
     }
@@ -113,6 +121,7 @@ impl Scores {
             Self::Numbers(scores) => scores.rows(),
             Self::Means(scores) => scores.rows(),
             Self::Rewards(scores) => scores.rows(),
+            Self::Quantiles(scores) => scores.rows(),
         }
     }
 
@@ -123,6 +132,7 @@ impl Scores {
             Self::Numbers(scores) => scores.metrics(),
             Self::Means(scores) => scores.metrics(),
             Self::Rewards(scores) => scores.metrics(),
+            Self::Quantiles(scores) => scores.metrics(),
         }
     }
 }

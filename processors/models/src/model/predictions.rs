@@ -9,11 +9,11 @@ use millstream_core::{Error, Result};
 
 use super::Signature;
 use crate::decision::Decision;
-use crate::estimator::{Gives, PredictedColumn, positive};
+use crate::estimator::{Gives, PredictedColumn, Quantiles, positive};
 use crate::label::{Label, Task};
 
 /// One prediction a row: a number, the probability of the positive of two classes, or one probability a class; or scores
-/// instead of probabilities; or the numbers of columns that the estimator has of its own.
+/// instead of probabilities; or a number and quantiles of it; or the numbers of columns that the estimator has of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Predictions {
     rows: usize,
@@ -63,9 +63,13 @@ impl Predictions {
     pub fn columns(&self, signature: &Signature) -> Result<Vec<ArrayRef>> {
         match signature.gives() {
             Gives::Number => {
-                let number = Label::column_of_numbers(self.iter().map(|row| row[0]));
                 // The ends of its interval, if there is one.
-                Ok(once(number).chain((1..self.outputs).map(|at| self.end(at))).collect())
+                Ok(once(self.numbers(0)).chain((1..self.outputs).map(|at| self.end(at))).collect())
+            }
+            Gives::Quantiles(quantiles) => {
+                let columns = (1..self.outputs).map(|at| self.numbers(at)).collect();
+                let quantiles = StructArray::try_new(quantile_fields(quantiles), columns, None)?;
+                Ok(vec![self.numbers(0), Arc::new(quantiles)])
             }
             Gives::Probabilities | Gives::Scores | Gives::Actions => {
                 let label = signature.label.as_ref().ok_or_else(|| Error::new("the model has no label"))?;
@@ -80,6 +84,11 @@ impl Predictions {
     /// An end of the intervals, which is null where none is known.
     fn end(&self, at: usize) -> ArrayRef {
         Arc::new(self.iter().map(|row| Some(row[at]).filter(|end| !end.is_nan())).collect::<Float64Array>())
+    }
+
+    /// The numbers at that place of each row.
+    fn numbers(&self, at: usize) -> ArrayRef {
+        Label::column_of_numbers(self.iter().map(|row| row[at]))
     }
 
     fn own_column(&self, at: usize, column: &PredictedColumn) -> ArrayRef {
@@ -111,7 +120,8 @@ impl Predictions {
 
 /// The columns that predictions add to rows: `prediction`, where there are intervals `prediction_low` and `prediction_high`, for classes `probability` (of the positive one of two, else
 /// of the predicted one), and for more than two classes `probabilities`, each with `prefix` in front of its name. The last
-/// two are `score` and `scores` where the estimator has no probabilities. Of actions they are `action`, `score` and `scores`. What an estimator predicts without a label has names
+/// two are `score` and `scores` where the estimator has no probabilities. Behind a number are its `quantiles`, by their shares, where the
+/// estimator predicts some. Of actions they are `action`, `score` and `scores`. What an estimator predicts without a label has names
 /// of its own, and may be null.
 pub fn prediction_fields(signature: &Signature, prefix: &str, nullable: bool) -> Vec<Field> {
     let field = |name, data_type| Field::new(format!("{prefix}{name}"), data_type, nullable);
@@ -131,6 +141,10 @@ pub fn prediction_fields(signature: &Signature, prefix: &str, nullable: bool) ->
             let ends = signature.interval.map(|_| [end("prediction_low"), end("prediction_high")]);
             once(field("prediction", DataType::Float64)).chain(ends.into_iter().flatten()).collect()
         }
+        Gives::Quantiles(quantiles) => {
+            let quantiles = DataType::Struct(quantile_fields(quantiles));
+            vec![field("prediction", DataType::Float64), field("quantiles", quantiles)]
+        }
         Gives::Probabilities => of_classes("probability", "probabilities"),
         Gives::Scores => of_classes("score", "scores"),
         Gives::Actions => {
@@ -141,6 +155,11 @@ pub fn prediction_fields(signature: &Signature, prefix: &str, nullable: bool) ->
         }
         Gives::Columns(columns) => columns.iter().map(own).collect(),
     }
+}
+
+fn quantile_fields(quantiles: Quantiles) -> Fields {
+    let of_share = |share: &f64| Field::new(share.to_string(), DataType::Float64, false);
+    quantiles.shares().iter().map(of_share).collect()
 }
 
 fn class_fields(label: &Label) -> Fields {

@@ -16,7 +16,7 @@ use crate::encode::{Feature, Missing, Preprocessing};
 use crate::estimator::{EstimatorSettings, Gives, Labels};
 use crate::interval::IntervalSettings;
 use crate::label::{Class, Label, LabelColumns, Task};
-use crate::metrics::{BaselineScores, MeanScores, RewardScores, Scores};
+use crate::metrics::{BaselineScores, MeanScores, QuantileScores, RewardScores, Scores};
 
 /// What a model learns from, what it predicts, and how. It stands in the model's file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -132,11 +132,13 @@ impl Signature {
 
     fn check_interval(&self) -> Result<(), Problem> {
         let Some(interval) = &self.interval else { return Ok(()) };
-        if self.estimator.gives(self.classes()) != Gives::Number {
-            let problem = Problem::new(format!("`{}` predicts no numbers", self.estimator.name()));
-            return Err(problem.help("leave `interval` out"));
-        }
-        interval.check()
+        let name = self.estimator.name();
+        let problem = match self.estimator.gives(self.classes()) {
+            Gives::Number => return interval.check(),
+            Gives::Quantiles(_) => format!("`{name}` predicts quantiles, which say between which numbers the label is"),
+            _ => format!("`{name}` predicts no numbers"),
+        };
+        Err(Problem::new(problem).help("leave `interval` out"))
     }
 
     /// The same, but that the positive of two classes is predicted above another probability or score, if one is given.
@@ -218,7 +220,7 @@ impl Signature {
             return device::check_build(device).map_err(|problem| problem.under("device"));
         }
         let problem = format!("`{}` is always computed on the CPU", self.estimator.name());
-        Err(Problem::new(problem).help("leave `device` out: it is for networks").under("device"))
+        Err(Problem::new(problem).help("leave `device` out: it is for networks over single rows").under("device"))
     }
 
     /// Says if the errors of such a model can't be watched by that detector.
@@ -243,7 +245,7 @@ impl Signature {
 
     /// How wrong a prediction is: of classes, 1 if another one is predicted; of numbers, by how much.
     pub(crate) fn error(&self, target: f64, prediction: &[f64]) -> f64 {
-        if self.gives() == Gives::Number {
+        if matches!(self.gives(), Gives::Number | Gives::Quantiles(_)) {
             return (target - prediction[0]).abs();
         }
         f64::from(u8::from(self.decision().class(prediction) != target as usize))
@@ -275,6 +277,7 @@ impl Signature {
     pub(crate) fn scores(&self) -> Scores {
         match (&self.label, self.gives()) {
             (Some(Label { reward: Some(_), classes, .. }), _) => Scores::Rewards(RewardScores::of(classes.len())),
+            (Some(_), Gives::Quantiles(quantiles)) => Scores::Quantiles(QuantileScores::of(quantiles)),
             (Some(label), _) => Scores::new(label.task(), self.decision()),
             (None, Gives::Columns(columns)) => Scores::Means(MeanScores::of(columns)),
             (None, _) => Scores::Means(MeanScores::of(&[])),

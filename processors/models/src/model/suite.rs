@@ -31,7 +31,8 @@ fn rows() -> RecordBatch {
     let kind = |row: usize| ["a", "b", "c"][(noise(row, 2) * 3.0) as usize];
     let labelled = |row: usize| row % 70 != 9;
     let counts = |row: usize| [0.0, 0.5, 1.0, 3.0][row * 7 % 4];
-    let columns: [(&str, ArrayRef); 8] = [
+    let sensor = |row: usize| (row % 30 != 11).then(|| format!("sensor {}", row * row % 7));
+    let columns: [(&str, ArrayRef); 9] = [
         ("a", Arc::new((0..ROWS).map(odd).collect::<Float64Array>())),
         ("b", Arc::new(Float64Array::from_iter_values((0..ROWS).map(|row| noise(row, 2))))),
         ("word", Arc::new((0..ROWS).map(word).collect::<StringArray>())),
@@ -40,6 +41,7 @@ fn rows() -> RecordBatch {
         ("size", Arc::new((0..ROWS).map(|row| labelled(row).then(|| noise(row, 2) * 3.0)).collect::<Float64Array>())),
         ("one", Arc::new(Float64Array::from(vec![1.0; ROWS]))),
         ("counts", Arc::new(Float64Array::from_iter_values((0..ROWS).map(counts)))),
+        ("sensor", Arc::new((0..ROWS).map(sensor).collect::<StringArray>())),
     ];
     RecordBatch::try_from_iter(columns).unwrap()
 }
@@ -68,7 +70,8 @@ fn takes(labels: Labels, label: Asked) -> bool {
 
 fn takes_categories(estimator: &EstimatorSettings) -> bool {
     let category = Feature::new("word", "utf8", Encoder::OneHot(64));
-    estimator.settings().check_features(&[category]).is_ok()
+    let sequence = Feature::new("sensor", "utf8", Encoder::Hash(1));
+    estimator.settings().check_features(&[category, sequence]).is_ok()
 }
 
 fn plan(estimator: &EstimatorSettings, asked: Asked) -> Result<Signature, Problems> {
@@ -86,7 +89,10 @@ fn plan_weighted(estimator: &EstimatorSettings, asked: Asked, weight: Option<&st
         Takes::Series => vec![("word", Encoder::OneHot(64))],
         Takes::Nothing => vec![],
     };
-    let features = features.into_iter().filter(|(_, encoder)| encoder.is_number() || takes_categories(estimator));
+    // Sequences are of a feature, too.
+    let of_sequences = !estimator.settings().follows_from_one_row();
+    let features = features.into_iter().chain(of_sequences.then_some(("sensor", Encoder::Hash(1))));
+    let features = features.filter(|(_, encoder)| encoder.is_number() || takes_categories(estimator));
     let features = features.map(|(name, encoder)| (name.to_owned(), encoder.into()));
     let features = Features::Encoded(features.collect());
     let reward = (estimator.labels() == Labels::Actions).then_some("size").filter(|reward| label != Some(*reward));
@@ -101,7 +107,20 @@ fn signatures() -> impl Iterator<Item = Signature> {
         let labels = LABELS.into_iter().filter(|label| takes(estimator.labels(), *label));
         labels.map(|label| plan(&estimator, label).unwrap()).collect::<Vec<_>>()
     };
-    estimators().iter().flat_map(labelled).chain(calibrated()).chain(preprocessed()).chain(with_intervals())
+    let plain = estimators().iter().flat_map(labelled);
+    plain.chain(calibrated()).chain(preprocessed()).chain(with_intervals()).chain(networks())
+}
+
+/// Networks that predict more than one number, or by more than one row.
+fn networks() -> impl Iterator<Item = Signature> {
+    const QUANTILES: &str = r#"{ "type": "network", "layers": [{ "dense": 8 }], "quantiles": [0.1, 0.5, 0.9],
+        "optimizer": { "type": "adam", "learning_rate": 0.01 }, "batch_rows": 30 }"#;
+    const GRU: &str = r#"{ "type": "network", "layers": [{ "gru": 8 }, { "dense": 4 }], "batch_rows": 30,
+        "sequence": { "key": "sensor", "rows": 4, "keys": 2 }, "optimizer": { "type": "adam", "learning_rate": 0.02 } }"#;
+    const LSTM: &str = r#"{ "type": "network", "layers": [{ "conv1d": 8, "kernel": 2 }, { "dropout": 0.1 }, { "lstm": 8 }], "batch_rows": 30,
+        "sequence": { "key": "sensor", "rows": 3 }, "optimizer": { "type": "adam", "learning_rate": 0.02 } }"#;
+    let networks = [(QUANTILES, LABELS[0]), (GRU, LABELS[0]), (GRU, LABELS[1]), (LSTM, LABELS[2])];
+    networks.into_iter().map(|(json, label)| plan(&serde_json::from_str(json).unwrap(), label).unwrap())
 }
 
 /// Estimators of probabilities and of scores whose predictions are calibrated.
@@ -156,6 +175,10 @@ fn with_intervals() -> impl Iterator<Item = Signature> {
         plan(&estimator, LABELS[0]).unwrap().with_interval(Some(interval)).unwrap()
     };
     ["linear_regression", "hoeffding_tree_regressor", "holt_winters"].into_iter().map(with_interval)
+}
+
+fn gives_a_number(signature: &Signature) -> bool {
+    matches!(signature.gives(), Gives::Number | Gives::Quantiles(_))
 }
 
 fn what(signature: &Signature) -> String {
@@ -288,7 +311,7 @@ fn predictions_are_what_the_settings_say() {
     for signature in signatures() {
         let predictions = trained(&signature).predict_batch(&rows()).unwrap();
         let task = signature.label.as_ref().map(Label::task);
-        assert_eq!(signature.gives() == Gives::Number, task == Some(Task::Regression), "{}", what(&signature));
+        assert_eq!(gives_a_number(&signature), task == Some(Task::Regression), "{}", what(&signature));
         assert_eq!(matches!(signature.gives(), Gives::Columns(_)), task.is_none(), "{}", what(&signature));
         for row in 0..ROWS {
             let prediction = predictions.row(row);
@@ -417,7 +440,7 @@ fn what_features_say_is_learned() {
         for _ in 0..5 {
             model.step_batch(&rows()).unwrap();
         }
-        let figure = if signature.gives() == Gives::Number { "rmse" } else { "accuracy" };
+        let figure = if gives_a_number(&signature) { "rmse" } else { "accuracy" };
         let (found, without) = (model.recent().get(figure).unwrap(), model.baselines().majority.get(figure).unwrap());
         let better = if figure == "rmse" { found < without } else { found > without };
         assert!(better, "{}: {figure} {found}, and {without} without a model", what(&signature));

@@ -25,7 +25,11 @@ pub(crate) fn export(
     if !signature.can_be_exported() {
         let can = estimators().iter().filter(|kind| kind.exports).map(|kind| format!("`{}`", kind.name));
         let can = can.collect::<Vec<_>>().join(", ");
-        let how = if signature.calibration.is_some() { "with a calibration " } else { "" };
+        let how = match (&signature.calibration, signature.estimator.settings().follows_from_one_row()) {
+            (Some(_), _) => "with a calibration ",
+            (None, false) => "over sequences ",
+            (None, true) => "",
+        };
         return Err(Error::new(format!("`{name}` {how}can't be written as ONNX; these can: {can}")));
     }
     let mut graph = Graph::new(signature.features.iter().map(|feature| feature.name.as_str()));
@@ -34,6 +38,13 @@ pub(crate) fn export(
     let predicted = estimator.to_onnx(&mut graph, &row)?;
     match (signature.gives(), &signature.label) {
         (Gives::Columns(columns), _) => own_columns(&mut graph, &predicted, columns),
+        (Gives::Quantiles(quantiles), _) => {
+            let count = quantiles.shares().len();
+            let number = graph.column(&predicted, 0);
+            graph.output("variable", &number, ElementType::Double, &[None, Some(1)]);
+            let quantiles = graph.columns(&predicted, 1..1 + count);
+            graph.output("quantiles", &quantiles, ElementType::Double, &[None, Some(count)]);
+        }
         (Gives::Number, _) | (_, None) => {
             graph.output("variable", &predicted, ElementType::Double, &[None, Some(1)]);
         }

@@ -1,6 +1,7 @@
 //! A graph of ONNX that is being put together.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use millstream_core::{Error, Result};
 use prost::Message as _;
@@ -186,8 +187,24 @@ impl Graph {
 
     /// One column of a matrix, which is a matrix as well.
     pub fn column(&mut self, matrix: &Value, at: usize) -> Value {
-        let at = self.ints(&[at as i64]);
-        self.add_with("Gather", &[matrix, &at], [("axis", Attribute::Int(1))])
+        self.columns(matrix, at..at + 1)
+    }
+
+    /// Some columns of a matrix.
+    pub fn columns(&mut self, matrix: &Value, range: Range<usize>) -> Value {
+        let places = self.ints(&range.map(|at| at as i64).collect::<Vec<_>>());
+        self.add_with("Gather", &[matrix, &places], [("axis", Attribute::Int(1))])
+    }
+
+    /// The columns of a matrix in the order of their values, row by row.
+    pub fn sorted(&mut self, matrix: &Value, columns: usize) -> Value {
+        let count = self.ints(&[columns as i64]);
+        let [sorted, places] = ["sorted", "places"].map(|name| self.own_name(name));
+        let attributes = [("axis", Attribute::Int(1)), ("largest", Attribute::Int(0)), ("sorted", Attribute::Int(1))];
+        self.node("TopK", "", &[matrix, &count], sorted.clone(), attributes);
+        // The operator gives the places of the values as well, which nobody needs.
+        self.graph.node.iter_mut().last().into_iter().for_each(|node| node.output.push(places.clone()));
+        Value(sorted)
     }
 
     /// The sums along a side, which stays there with the length 1, or goes.

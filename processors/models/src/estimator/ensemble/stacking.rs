@@ -79,8 +79,12 @@ impl Settings for Stacking {
     }
 
     fn most_numbers(&self, features: &[Feature], classes: &[Class]) -> u64 {
-        // Members predict one number for each class at most.
-        let predicted = (self.estimators.len() * classes.len().max(1)) as u64;
+        // Members predict one number for each class at most, or one for each quantile and one besides.
+        let predicted = |member: &EstimatorSettings| match member.gives(classes) {
+            Gives::Quantiles(quantiles) => 1 + quantiles.shares().len(),
+            _ => classes.len().max(1),
+        };
+        let predicted = self.estimators.iter().map(predicted).sum::<usize>() as u64;
         let of_last = self.final_estimator.settings().most_numbers(&[], classes);
         let of_members = most_numbers(&self.estimators, features, classes);
         of_members.max(of_last.saturating_add(predicted.saturating_mul(classes.len().max(1) as u64 + 1)))

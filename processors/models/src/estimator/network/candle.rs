@@ -12,12 +12,14 @@ use std::sync::Arc;
 use candle_core::{D, DType, Device, Error, Result, Tensor};
 use millstream_core::ResultExt;
 
+use super::activations::LEAK;
 use super::engine::{Engine, ForwardPass, Lists, TrainingBatch};
-use super::layers::{DropoutDraw, LEAK, SMALLEST_VARIANCE};
+use super::layer_settings::Activation;
+use super::layers::{DropoutDraw, Inputs, SMALLEST_VARIANCE};
 use super::loss::Objective;
 use super::optimizer::{Step, StepKind};
 use super::plan::{Layer, LayerKind, Plan};
-use super::settings::{Activation, NetworkLoss};
+use super::settings::NetworkLoss;
 use crate::vector::padded;
 
 /// A network on a device.
@@ -94,6 +96,7 @@ impl Candle {
                     normalised.broadcast_mul(&self.parameter(scale)?)?.broadcast_add(&self.parameter(shift)?)?;
                 (outputs, Some(Tensor::cat(&[normalised, inverse], 1)?))
             }
+            LayerKind::Recurrent { .. } | LayerKind::Convolution { .. } | LayerKind::Last => return Err(over_rows()),
         };
         Ok(LayerOutput { inputs, outputs, note })
     }
@@ -130,12 +133,13 @@ impl Candle {
                 let along = gradient.broadcast_sub(&alike)?.sub(&normalised.broadcast_mul(&spread)?)?;
                 along.broadcast_mul(&inverse).map(Some)
             }
+            LayerKind::Recurrent { .. } | LayerKind::Convolution { .. } | LayerKind::Last => Err(over_rows()),
         }
     }
 
     /// The gradient of the loss of some rows of a batch: by all parameters, and by the inputs if that is wanted.
     fn gradient_of(&self, batch: &TrainingBatch<'_>, rows: Range<usize>) -> Result<(Tensor, Option<Tensor>)> {
-        let inputs = self.rows(batch.inputs, &rows, self.plan.inputs)?;
+        let inputs = self.rows(batch.inputs.values, &rows, self.plan.inputs)?;
         let first_row = batch.dropout.first_row.wrapping_add(rows.start as u64);
         let passed = self.forwards(inputs, Some(DropoutDraw { first_row, ..batch.dropout }))?;
         let counts = batch.counts.get(rows.clone());
@@ -208,6 +212,11 @@ struct LayerOutput {
     note: Option<Tensor>,
 }
 
+/// Networks over sequences are always computed on the CPU.
+fn over_rows() -> Error {
+    Error::Msg("layers over the rows of a sequence are only computed on the CPU".to_owned())
+}
+
 fn activate(activation: Activation, sums: &Tensor) -> Result<Tensor> {
     match activation {
         Activation::Relu => sums.relu(),
@@ -249,6 +258,14 @@ fn of_outputs(objective: Objective, outputs: &Tensor, targets: &Tensor) -> Resul
         NetworkLoss::SquaredError => outputs - targets,
         NetworkLoss::Huber => (outputs - targets)?.clamp(-1.0, 1.0),
         NetworkLoss::AbsoluteError => (outputs - targets)?.sign(),
+        NetworkLoss::Quantiles => {
+            // Half the sign, and half of 1 less the share where it is not 0: less the share below, and the rest of 1 above.
+            let sign = outputs.broadcast_sub(targets)?.sign()?;
+            let shares: Vec<f32> = objective.quantiles.shares().iter().map(|share| 0.5 - *share as f32).collect();
+            let count = shares.len();
+            let shares = Tensor::from_vec(shares, (1, count), outputs.device())?;
+            (&sign * 0.5)? + sign.abs()?.broadcast_mul(&shares)?
+        }
     }
 }
 
@@ -272,7 +289,8 @@ impl Engine for Candle {
         8192
     }
 
-    fn outputs(&self, inputs: &[f32], forward: &mut ForwardPass) -> millstream_core::Result<()> {
+    fn outputs(&self, inputs: Inputs<'_>, forward: &mut ForwardPass) -> millstream_core::Result<()> {
+        let inputs = inputs.values;
         let rows = 0..inputs.len() / padded(self.plan.inputs);
         let mut outputs = |rows: Range<usize>| {
             let passed = self.forwards(self.rows(inputs, &rows, self.plan.inputs)?, None)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use millstream_core::Result;
 
 use super::engine::{Engine, ForwardPass, Lists, TrainingBatch};
-use super::layers::Trace;
+use super::layers::{Inputs, Trace};
 use super::optimizer::{Moments, Step, squares};
 use super::plan::Plan;
 use crate::vector::padded;
@@ -29,10 +29,10 @@ impl Cpu {
 impl Engine for Cpu {
     fn block_rows(&self) -> usize {
         // So few that what is computed of them stays in the cache.
-        256
+        (256 / self.plan.window).max(8)
     }
 
-    fn outputs(&self, inputs: &[f32], forward: &mut ForwardPass) -> Result<()> {
+    fn outputs(&self, inputs: Inputs<'_>, forward: &mut ForwardPass) -> Result<()> {
         forward.trace.forwards(&self.plan, &self.lists.parameters, inputs, None);
         forward.outputs.clear();
         let width = self.plan.outputs;

@@ -46,7 +46,7 @@ impl Embeddings {
     /// Writes the numbers of all rows and the vectors of their categories behind them, `stride` apart.
     pub fn inputs(&self, rows: &Rows, stride: usize, into: &mut Vec<f32>) {
         into.clear();
-        into.resize(rows.len() * stride, 0.0);
+        into.resize(rows.steps() * stride, 0.0);
         for (row, into) in into.chunks_exact_mut(stride).enumerate() {
             let numbers = rows.numbers(row);
             into[..numbers.len()].copy_from_slice(numbers);
@@ -66,7 +66,7 @@ impl Embeddings {
     pub fn take_in(&mut self, rows: &Rows, gradient: &[f32], stride: usize) {
         let UsedEmbeddings { places, slots, gradient: sums } = &mut self.used;
         places.clear();
-        for row in 0..rows.len() {
+        for row in 0..rows.steps() {
             let start = row * stride + rows.numbers(row).len();
             let used = rows.slots(row).iter().enumerate().filter(|(_, slot)| **slot != NONE);
             places.extend(used.map(|(index, slot)| (*slot, start + index * self.size)));

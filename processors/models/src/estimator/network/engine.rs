@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use millstream_core::Result;
 
-use super::layers::{DropoutDraw, Trace};
+use super::layers::{DropoutDraw, Inputs, Trace};
 use super::loss::Objective;
 use super::optimizer::Step;
 
@@ -15,7 +15,7 @@ pub(super) trait Engine: Debug + Send + Sync {
     fn block_rows(&self) -> usize;
 
     /// Computes the outputs of rows of inputs.
-    fn outputs(&self, inputs: &[f32], forward: &mut ForwardPass) -> Result<()>;
+    fn outputs(&self, inputs: Inputs<'_>, forward: &mut ForwardPass) -> Result<()>;
 
     /// Computes the gradient of the mean loss of some rows, and keeps it.
     fn find_gradient(&mut self, batch: TrainingBatch<'_>) -> Result<()>;
@@ -84,7 +84,7 @@ pub(super) struct ForwardPass {
 #[derive(Clone, Copy)]
 pub(super) struct TrainingBatch<'a> {
     /// Rows of inputs, as long as [`crate::vector::padded`] says.
-    pub inputs: &'a [f32],
+    pub inputs: Inputs<'a>,
     pub targets: &'a [f32],
     /// How much each row counts; empty if all count the same.
     pub counts: &'a [f32],

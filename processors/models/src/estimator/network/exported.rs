@@ -1,10 +1,12 @@
 //! Networks in a graph of ONNX, in 32 bits as they are computed here.
 
-use millstream_core::Result;
+use millstream_core::{Error, Result};
 
-use super::layers::{LEAK, SMALLEST_VARIANCE};
+use super::activations::LEAK;
+use super::layer_settings::Activation;
+use super::layers::SMALLEST_VARIANCE;
 use super::plan::{LayerKind, Parameter};
-use super::settings::{Activation, NetworkLoss};
+use super::settings::NetworkLoss;
 use super::{Network, shape};
 use crate::encode::LARGEST_OF_32_BITS;
 use crate::onnx::{Attribute, ElementType, Encoded, Graph, Value};
@@ -26,6 +28,9 @@ impl Network {
                     values = activated(graph, sums, activation);
                 }
                 LayerKind::Dropout { .. } => {}
+                LayerKind::Recurrent { .. } | LayerKind::Convolution { .. } | LayerKind::Last => {
+                    return Err(Error::new("layers over the rows of a sequence are not written as ONNX"));
+                }
                 LayerKind::Normalise { scale, shift } => {
                     let (scale, shift) = (get(scale), get(shift));
                     let epsilon = [("epsilon", Attribute::Float(SMALLEST_VARIANCE))];
@@ -37,6 +42,11 @@ impl Network {
         Ok(match (self.objective.loss, self.objective.outputs) {
             (NetworkLoss::LogLoss, 1) => graph.add("Sigmoid", &[&outputs]),
             (NetworkLoss::LogLoss, _) => graph.add_with("Softmax", &[&outputs], [("axis", Attribute::Int(1))]),
+            (NetworkLoss::Quantiles, count) => {
+                let quantiles = graph.sorted(&outputs, count);
+                let number = graph.column(&quantiles, self.objective.quantiles.central());
+                graph.side_by_side(&[&number, &quantiles])
+            }
             _ => outputs,
         })
     }

@@ -78,17 +78,17 @@ impl Work for InBatches<Predict<'_>, &Network> {
 }
 
 /// Rows that wait to be predicted, behind those that were.
-struct PendingPredictions {
-    rows: PendingRows,
+pub(super) struct PendingPredictions {
+    pub rows: PendingRows,
     given: usize,
 }
 
 impl PendingPredictions {
-    fn new(network: &Network) -> Self {
+    pub fn new(network: &Network) -> Self {
         Self { rows: network.pending_rows(), given: 0 }
     }
 
-    fn predict(&mut self, network: &Network, predictions: &mut [f64]) -> Result<()> {
+    pub fn predict(&mut self, network: &Network, predictions: &mut [f64]) -> Result<()> {
         let (count, outputs) = (self.rows.len(), network.outputs());
         network.predict_pending(&mut self.rows, &mut predictions[self.given * outputs..][..count * outputs])?;
         self.given += count;

@@ -5,12 +5,13 @@
 
 use std::ops::Range;
 
+use super::activations::{Activate, ActivationGradient};
 use super::multiply::{Left, Multiply, transpose};
 use super::plan::{Layer, LayerKind, Plan};
 use super::random::Uniform;
-use super::settings::Activation;
-use crate::simd::{self, Work};
-use crate::vector::{LANES, exp, padded};
+use super::recurrent::Memory;
+use crate::simd;
+use crate::vector::padded;
 
 /// What was computed on the way forwards, which the way back needs. Its memory is used again.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +23,14 @@ pub(super) struct Trace {
     gradient: Vec<f32>,
     next_gradient: Vec<f32>,
     transposed: Vec<f32>,
+    memory: Memory,
+}
+
+/// Rows of inputs, with padding; and where they stand together in windows, the first of each window that is not absent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inputs<'a> {
+    pub values: &'a [f32],
+    pub starts: &'a [u32],
 }
 
 /// Which numbers dropout sets to 0: those of the rows from this one on, counted from the first that the network ever
@@ -33,6 +42,11 @@ pub(super) struct DropoutDraw {
 }
 
 impl DropoutDraw {
+    /// The same where so many rows of a window stand for one that is learned.
+    fn over(self, steps: usize) -> Self {
+        Self { first_row: self.first_row.wrapping_mul(steps as u64), ..self }
+    }
+
     /// By what a layer of dropout multiplies the numbers of so many rows, each of so many columns, `stride` apart.
     pub fn factors(self, share: f32, stream: u64, rows: usize, columns: usize, stride: usize, into: &mut Vec<f32>) {
         let mut uniform = Uniform::new(self.seed, stream, u128::from(self.first_row) * columns as u128);
@@ -56,14 +70,19 @@ impl Trace {
     }
 
     /// Computes the outputs of all layers for rows of inputs; with dropout if `dropout` says which.
-    pub fn forwards(&mut self, plan: &Plan, parameters: &[f32], inputs: &[f32], dropout: Option<DropoutDraw>) {
+    pub fn forwards(&mut self, plan: &Plan, parameters: &[f32], inputs: Inputs<'_>, dropout: Option<DropoutDraw>) {
         self.outputs.resize_with(plan.layers.len(), Vec::new);
         self.notes.resize_with(plan.layers.len(), Vec::new);
         for (index, layer) in plan.layers.iter().enumerate() {
             let (before, from_here) = self.outputs.split_at_mut(index);
-            let inputs = before.last().map_or(inputs, Vec::as_slice);
-            let parameters = Parameters { plan, list: parameters };
-            layer.forwards(parameters, inputs, dropout, &mut from_here[0], &mut self.notes[index]);
+            let pass = ForwardPass {
+                parameters: Parameters { plan, list: parameters },
+                inputs: before.last().map_or(inputs.values, Vec::as_slice),
+                starts: inputs.starts,
+                dropout: dropout.map(|dropout| dropout.over(layer.steps)),
+                memory: &mut self.memory,
+            };
+            layer.forwards(pass, &mut from_here[0], &mut self.notes[index]);
         }
     }
 
@@ -73,7 +92,7 @@ impl Trace {
         &mut self,
         plan: &Plan,
         parameters: &[f32],
-        inputs: &[f32],
+        inputs: Inputs<'_>,
         of_outputs: impl FnOnce(&[f32], &mut [f32]),
         to_inputs: bool,
         gradients: &mut [f32],
@@ -85,11 +104,13 @@ impl Trace {
             let (before, from_here) = self.outputs.split_at(index);
             let way = BackwardPass {
                 parameters: Parameters { plan, list: parameters },
-                inputs: before.last().map_or(inputs, Vec::as_slice),
+                inputs: before.last().map_or(inputs.values, Vec::as_slice),
+                starts: inputs.starts,
                 outputs: &from_here[0],
                 notes: &self.notes[index],
                 to_inputs: to_inputs || index > 0,
                 transposed: &mut self.transposed,
+                memory: &mut self.memory,
             };
             layer.backwards(way, &mut self.gradient, &mut self.next_gradient, gradients);
             std::mem::swap(&mut self.gradient, &mut self.next_gradient);
@@ -99,40 +120,45 @@ impl Trace {
 
 /// The parameters of a network, with padding.
 #[derive(Clone, Copy)]
-struct Parameters<'a> {
+pub(super) struct Parameters<'a> {
     plan: &'a Plan,
     list: &'a [f32],
 }
 
 impl<'a> Parameters<'a> {
-    fn get(self, index: usize) -> &'a [f32] {
+    pub fn get(self, index: usize) -> &'a [f32] {
         &self.list[self.range(index)]
     }
 
-    fn range(self, index: usize) -> Range<usize> {
+    pub fn range(self, index: usize) -> Range<usize> {
         self.plan.parameters[index].padded_range()
     }
 }
 
+/// What the way forwards through a layer is computed from.
+pub(super) struct ForwardPass<'a> {
+    pub parameters: Parameters<'a>,
+    pub inputs: &'a [f32],
+    pub starts: &'a [u32],
+    pub dropout: Option<DropoutDraw>,
+    pub memory: &'a mut Memory,
+}
+
 /// What the way back through a layer is computed from.
-struct BackwardPass<'a> {
-    parameters: Parameters<'a>,
-    inputs: &'a [f32],
-    outputs: &'a [f32],
-    notes: &'a [f32],
-    to_inputs: bool,
-    transposed: &'a mut Vec<f32>,
+pub(super) struct BackwardPass<'a> {
+    pub parameters: Parameters<'a>,
+    pub inputs: &'a [f32],
+    pub starts: &'a [u32],
+    pub outputs: &'a [f32],
+    pub notes: &'a [f32],
+    pub to_inputs: bool,
+    pub transposed: &'a mut Vec<f32>,
+    pub memory: &'a mut Memory,
 }
 
 impl Layer {
-    fn forwards(
-        &self,
-        parameters: Parameters<'_>,
-        inputs: &[f32],
-        dropout: Option<DropoutDraw>,
-        outputs: &mut Vec<f32>,
-        notes: &mut Vec<f32>,
-    ) {
+    fn forwards(&self, pass: ForwardPass<'_>, outputs: &mut Vec<f32>, notes: &mut Vec<f32>) {
+        let ForwardPass { parameters, inputs, dropout, .. } = pass;
         let (from, to) = (padded(self.inputs), padded(self.outputs));
         outputs.clear();
         match self.kind {
@@ -162,6 +188,9 @@ impl Layer {
                     }
                 }
             }
+            LayerKind::Recurrent { .. } | LayerKind::Convolution { .. } | LayerKind::Last => {
+                self.forwards_over_rows(pass, outputs, notes);
+            }
         }
     }
 
@@ -175,10 +204,7 @@ impl Layer {
                 let of_weights = &mut gradients[back.parameters.range(weights)];
                 let left = Left::Columns { values: back.inputs, stride: from };
                 simd::run(Multiply { left, right: gradient, into: of_weights, stride: to });
-                let of_bias = &mut gradients[back.parameters.range(bias)];
-                for row in gradient.chunks_exact(to) {
-                    of_bias.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-                }
+                add_rows(gradient, &mut gradients[back.parameters.range(bias)]);
                 if back.to_inputs {
                     transpose(back.parameters.get(weights), to, self.outputs, back.transposed, from);
                     next.resize(back.inputs.len(), 0.0);
@@ -206,7 +232,17 @@ impl Layer {
                     size.backwards(inputs, next);
                 }
             }
+            LayerKind::Recurrent { .. } | LayerKind::Convolution { .. } | LayerKind::Last => {
+                self.backwards_over_rows(back, gradient, next, gradients);
+            }
         }
+    }
+}
+
+/// Adds up rows.
+pub(super) fn add_rows(rows: &[f32], into: &mut [f32]) {
+    for row in rows.chunks_exact(into.len()) {
+        into.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
     }
 }
 
@@ -248,59 +284,4 @@ fn mean_of(row: &[f32], of: impl Fn(f32) -> f32) -> f32 {
 fn mean(values: impl ExactSizeIterator<Item = f32>) -> f32 {
     let count = values.len() as f32;
     values.sum::<f32>() / count
-}
-
-/// Applies an activation.
-struct Activate<'a> {
-    activation: Activation,
-    values: &'a mut [f32],
-}
-
-impl Work for Activate<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let values = self.values.as_chunks_mut::<LANES>().0.iter_mut().flatten();
-        match self.activation {
-            Activation::Linear => {}
-            Activation::Relu => values.for_each(|value| *value = value.max(0.0)),
-            Activation::LeakyRelu => values.for_each(|value| *value = value.max(*value * LEAK)),
-            Activation::Elu => values.for_each(|value| *value = value.max(exponential(value.min(0.0)) - 1.0)),
-            Activation::Tanh => values.for_each(|value| *value = 1.0 - 2.0 / (exponential(2.0 * *value) + 1.0)),
-            Activation::Sigmoid => values.for_each(|value| *value = 1.0 / (1.0 + exponential(-*value))),
-        }
-    }
-}
-
-/// Multiplies a gradient by the derivative of an activation, which is known from its outputs.
-struct ActivationGradient<'a> {
-    activation: Activation,
-    outputs: &'a [f32],
-    gradient: &'a mut [f32],
-}
-
-impl Work for ActivationGradient<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let each = self.gradient.iter_mut().zip(self.outputs);
-        match self.activation {
-            Activation::Linear => {}
-            Activation::Relu => each.for_each(|(gradient, y)| *gradient = if *y > 0.0 { *gradient } else { 0.0 }),
-            Activation::LeakyRelu => each.for_each(|(gradient, y)| *gradient *= if *y > 0.0 { 1.0 } else { LEAK }),
-            Activation::Elu => each.for_each(|(gradient, y)| *gradient *= if *y > 0.0 { 1.0 } else { *y + 1.0 }),
-            Activation::Tanh => each.for_each(|(gradient, y)| *gradient *= 1.0 - y * y),
-            Activation::Sigmoid => each.for_each(|(gradient, y)| *gradient *= y * (1.0 - y)),
-        }
-    }
-}
-
-/// What is left of numbers below 0.
-pub(super) const LEAK: f32 = 0.01;
-
-#[inline(always)]
-fn exponential(x: f32) -> f32 {
-    exp(f64::from(x)) as f32
 }

@@ -1,5 +1,6 @@
 //! The losses of networks: what outputs mean, and how the loss changes with them.
 
+use super::super::Quantiles;
 use super::settings::NetworkLoss;
 use crate::vector::exp;
 
@@ -7,13 +8,23 @@ use crate::vector::exp;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Objective {
     pub loss: NetworkLoss,
-    /// How many outputs there are: 1 for a number and for two classes, else one a class.
+    /// How many outputs there are: 1 for a number and for two classes, else one a class or a quantile.
     pub outputs: usize,
+    /// Which quantiles, if it is of such.
+    pub quantiles: Quantiles,
 }
 
 impl Objective {
+    /// How many numbers a prediction has: one more than outputs if these are quantiles.
+    pub fn predicted(&self) -> usize {
+        self.outputs + usize::from(self.loss == NetworkLoss::Quantiles)
+    }
+
     /// Turns the outputs of a row into its prediction.
-    pub fn predict(self, outputs: &[f32], into: &mut [f64]) {
+    pub fn predict(&self, outputs: &[f32], into: &mut [f64]) {
+        if self.loss == NetworkLoss::Quantiles {
+            return self.predict_quantiles(outputs, into);
+        }
         into.iter_mut().zip(outputs).for_each(|(into, output)| *into = f64::from(*output));
         match (self.loss, self.outputs) {
             (NetworkLoss::LogLoss, 1) => into[0] = sigmoid(into[0]),
@@ -22,21 +33,43 @@ impl Objective {
         }
     }
 
+    /// Quantiles that cross are put in order, which brings them nearer to the true ones (Chernozhukov, Fernández-Val and Galichon 2010,
+    /// "Quantile and Probability Curves Without Crossing"). The number itself is the central one.
+    fn predict_quantiles(&self, outputs: &[f32], into: &mut [f64]) {
+        let (number, quantiles) = into.split_at_mut(1);
+        quantiles.iter_mut().zip(outputs).for_each(|(into, output)| *into = f64::from(*output));
+        quantiles.sort_by(f64::total_cmp);
+        number[0] = quantiles[self.quantiles.central()];
+    }
+
     /// The gradient of the outputs of a row, times `weight`. `target` is a number, or the index of a class.
-    pub fn gradient(self, outputs: &[f32], target: f32, weight: f32, into: &mut [f32]) {
-        if self.loss == NetworkLoss::LogLoss && self.outputs > 1 {
-            return of_classes(outputs, target as usize, weight, into);
-        }
+    pub fn gradient(&self, outputs: &[f32], target: f32, weight: f32, into: &mut [f32]) {
         let distance = outputs[0] - target;
-        into[0] = weight
-            * match self.loss {
-                // The derivative of the log loss by the output itself: nothing can overflow, and nothing is divided by 0.
-                NetworkLoss::LogLoss => sigmoid(f64::from(outputs[0])) as f32 - target,
-                NetworkLoss::SquaredError => distance,
-                NetworkLoss::Huber => distance.clamp(-1.0, 1.0),
-                NetworkLoss::AbsoluteError if distance == 0.0 => 0.0,
-                NetworkLoss::AbsoluteError => distance.signum(),
+        let of_number = match self.loss {
+            NetworkLoss::LogLoss if self.outputs > 1 => return of_classes(outputs, target as usize, weight, into),
+            NetworkLoss::Quantiles => return self.of_quantiles(outputs, target, weight, into),
+            // The derivative of the log loss by the output itself: nothing can overflow, and nothing is divided by 0.
+            NetworkLoss::LogLoss => sigmoid(f64::from(outputs[0])) as f32 - target,
+            NetworkLoss::SquaredError => distance,
+            NetworkLoss::Huber => distance.clamp(-1.0, 1.0),
+            NetworkLoss::AbsoluteError if distance == 0.0 => 0.0,
+            NetworkLoss::AbsoluteError => distance.signum(),
+        };
+        into[0] = weight * of_number;
+    }
+
+    /// The share less than 0 where an output is too low, and the rest of 1 where it is too high.
+    fn of_quantiles(&self, outputs: &[f32], target: f32, weight: f32, into: &mut [f32]) {
+        for ((into, output), share) in into.iter_mut().zip(outputs).zip(self.quantiles.shares()) {
+            let share = *share as f32;
+            *into = if *output < target {
+                -share * weight
+            } else if *output > target {
+                (1.0 - share) * weight
+            } else {
+                0.0
             };
+        }
     }
 }
 

@@ -3,21 +3,30 @@
 //! Every row is predicted as it comes; then it waits until its batch is complete. Batches are cut by count alone, so that
 //! they are the same however rows arrive, and an incomplete one is part of the model's state.
 
+mod activations;
 #[cfg(feature = "candle")]
 mod candle;
+mod cells;
+mod convolution;
 mod cpu;
 mod embedding;
 mod engine;
 mod exported;
 mod in_batches;
+mod in_sequences;
+mod layer_settings;
 mod layers;
 mod loss;
 mod multiply;
 mod optimizer;
 mod optimizer_settings;
+mod over_rows;
+mod over_sequences;
 mod plan;
 mod random;
+mod recurrent;
 mod rows;
+mod sequences;
 mod settings;
 mod with_layers;
 
@@ -28,7 +37,7 @@ use millstream_core::{Error, Result};
 pub(super) use settings::NetworkSettings;
 
 use super::checks::weight_of;
-use super::{Estimator, Predict, Row, Shape};
+use super::{Estimator, Predict, Quantiles, Row, Shape};
 use crate::device::OpenDevice;
 use crate::encode::Feature;
 use crate::label::Class;
@@ -41,7 +50,7 @@ use cpu::Cpu;
 use embedding::Embeddings;
 use engine::{Engine, ForwardPass, Lists, TrainingBatch};
 use in_batches::InBatches;
-use layers::DropoutDraw;
+use layers::{DropoutDraw, Inputs};
 use loss::Objective;
 use optimizer::Step;
 use plan::{Parameter, Plan};
@@ -119,18 +128,21 @@ impl Network {
         };
         let ends: Vec<u32> = categories.scan(0, up_to).collect();
         let size = settings.embedding as usize;
-        let outputs = if shape.classes > 2 { shape.classes } else { 1 };
+        let quantiles = Quantiles::of(&settings.quantiles);
+        let of_label = if shape.classes > 2 { shape.classes } else { 1 };
+        let outputs = of_label.max(quantiles.shares().len());
         let plan = Arc::new(Plan::new(settings, shape.numbers + ends.len() * size, outputs));
+        let window = plan.window;
         Self {
             settings: settings.clone(),
-            objective: Objective { loss: settings.loss(shape.classes > 0), outputs },
+            objective: Objective { loss: settings.loss(shape.classes > 0), outputs, quantiles },
             classes: shape.classes,
             counts: Vec::new(),
             engine: Box::new(Cpu::new(plan.clone(), Lists::new(plan.pad(&plan.initial_values(settings.seed))))),
             plan,
             embeddings: Embeddings::new(shape.slots, size, settings.seed),
             batches: 0,
-            pending: Rows::new(shape.numbers, ends),
+            pending: Rows::new(shape.numbers, ends).in_windows(window),
             inputs: Vec::new(),
         }
     }
@@ -155,9 +167,9 @@ impl Network {
             return Ok(());
         }
         self.embeddings.inputs(rows, padded(self.plan.inputs), inputs);
-        self.engine.outputs(inputs, forward)?;
-        let width = self.plan.outputs;
-        for (outputs, into) in forward.outputs.chunks_exact(width).zip(into.chunks_exact_mut(width)) {
+        self.engine.outputs(Inputs { values: inputs, starts: rows.starts() }, forward)?;
+        let of_rows = into.chunks_exact_mut(self.objective.predicted());
+        for (outputs, into) in forward.outputs.chunks_exact(self.plan.outputs).zip(of_rows) {
             self.objective.predict(outputs, into);
         }
         rows.clear();
@@ -206,7 +218,7 @@ impl Network {
         let counts = self.pending_counts();
         let first_row = self.batches.wrapping_mul(u64::from(self.settings.batch_rows));
         self.engine.find_gradient(TrainingBatch {
-            inputs: &self.inputs,
+            inputs: Inputs { values: &self.inputs, starts: self.pending.starts() },
             targets: self.pending.targets(),
             counts: &counts,
             objective: self.objective,
@@ -222,7 +234,7 @@ impl Network {
 
 impl Estimator for Network {
     fn outputs(&self) -> usize {
-        self.plan.outputs
+        self.objective.predicted()
     }
 
     fn step(&mut self, step: super::Step<'_>) -> Result<u64> {

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::checks::check_not_negative;
-use super::settings::{check_count, check_share};
+use super::layer_settings::{check_count, check_share};
 
 /// How the weights follow the gradient.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

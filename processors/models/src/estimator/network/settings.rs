@@ -7,9 +7,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::checks::{ClassWeight, check_class_weight};
-use super::super::{Estimator, Gives, Kind, Labels, Settings, Shape};
+use super::super::quantiles::check_quantiles;
+use super::super::{Estimator, Gives, Kind, Labels, Quantiles, Settings, Shape};
 use super::Network;
+use super::layer_settings::{LayerSettings, check_count, check_steps};
 use super::optimizer_settings::{OptimizerSettings, Schedule};
+use super::over_sequences::OverSequences;
+use super::plan::Plan;
+use super::sequences::Sequences;
 use crate::encode::{Feature, LARGEST_OF_32_BITS};
 use crate::label::Class;
 
@@ -20,11 +25,23 @@ pub(in crate::estimator) struct NetworkSettings {
     /// The layers between the features and the output, whose layer follows from the label: `[{ dense = 64, activation =
     /// "relu" }, { dropout = 0.1 }, { dense = 32 }]`.
     pub(super) layers: Vec<LayerSettings>,
+    /// Has the layers see the last rows of whoever a row is of, a card or a sensor, each in a sequence of its own: `{ key = "card", rows = 16 }`. The
+    /// layers up to the last `gru`, `lstm` or `conv1d` go over each of these rows; those behind it get what it gives for the row that is
+    /// predicted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sequence: Option<SequenceSettings>,
     /// What is minimised. For classes `log_loss`, which is all there is for them; for numbers `squared_error` (the
     /// default), `absolute_error`, or `huber`, which is linear from a distance of 1 on. Numbers are learned as they
     /// are: a label of hundreds or thousands is learned sooner if an `sql` node divides it first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) loss: Option<NetworkLoss>,
+    /// Quantiles of the number to predict beside it, in ascending order: `[0.1, 0.5, 0.9]`. Predictions then have a column `quantiles` with a
+    /// field for each, of which `prediction` is the one nearest to the median. What is minimised is the loss of the quantiles (*pinball*): the metric
+    /// `quantile_loss` is its mean, and `coverage` the share of the labels between the outer two, which should be nearly the difference of their
+    /// shares.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(range(min = 0, max = 1)))]
+    pub(super) quantiles: Vec<f64>,
     /// How the weights follow the gradient.
     #[serde(default)]
     pub(super) optimizer: OptimizerSettings,
@@ -56,72 +73,23 @@ pub(in crate::estimator) struct NetworkSettings {
     pub(super) class_weight: ClassWeight,
 }
 
-/// A layer of a network.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub(super) enum LayerSettings {
-    /// Units, each with a weight for every number that comes in.
-    Dense(DenseSettings),
-    /// Sets numbers to 0 at random while learning.
-    Dropout(DropoutSettings),
-    /// Brings numbers to one size.
-    Normalise(NormaliseSettings),
-}
-
+/// The rows that a network over sequences sees.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
-pub(super) struct DenseSettings {
-    /// A layer of so many units, each a weighted sum of all that comes in, and an intercept.
-    #[schemars(range(min = 1, max = 65536))]
-    pub dense: u32,
-    /// What becomes of the sums.
-    #[serde(default)]
-    pub activation: Activation,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(inline)]
-pub(super) struct DropoutSettings {
-    /// The fraction of the numbers that are set to 0, at random, while learning; the others are raised by as much.
-    #[schemars(range(min = 0, max = 1))]
-    pub dropout: f64,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(inline)]
-pub(super) struct NormaliseSettings {
-    /// `layer`: the numbers of a row get the mean 0 and the variance 1, and a scale and a shift that are learned.
-    pub normalise: Normalisation,
-}
-
-/// What is brought to one size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Normalisation {
-    /// The numbers of each row among themselves, so that it is the same however many rows there are.
-    Layer,
-}
-
-/// What becomes of the sums of a dense layer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Activation {
-    /// What is more than 0.
-    #[default]
-    Relu,
-    /// What is less than 0, only a hundredth of it.
-    LeakyRelu,
-    /// What is less than 0, `exp(x) - 1`.
-    Elu,
-    /// The hyperbolic tangent.
-    Tanh,
-    /// The logistic function.
-    Sigmoid,
-    /// Nothing.
-    Linear,
+pub(super) struct SequenceSettings {
+    /// The feature that says whose row it is: a category, which the network also learns from, as from any other. `features = { card = { hash = 1 } }`
+    /// tells it nothing but whose sequence it is. Rows without a key stand alone. Without this setting all rows are one sequence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// How many rows it sees: the row that is predicted, and the ones of its key that `train` had seen before it, whether they were learned or not.
+    /// Gradients go back over all of them. `predict` sees those that came before the model was published, and does not add to them.
+    #[schemars(range(min = 2, max = 1024))]
+    pub rows: u32,
+    /// The rows of how many keys are kept. One more takes the place of the key that was seen least recently.
+    #[serde(default = "default_keys")]
+    #[schemars(range(min = 1, max = 16777216))]
+    pub keys: u32,
 }
 
 /// What a network minimises.
@@ -136,6 +104,9 @@ pub(super) enum NetworkLoss {
     AbsoluteError,
     /// Half the square of the distance up to 1, linear from there on.
     Huber,
+    /// That of quantiles, which their setting chooses.
+    #[serde(skip)]
+    Quantiles,
 }
 
 fn default_batch_rows() -> u32 {
@@ -146,11 +117,15 @@ fn default_embedding() -> u32 {
     8
 }
 
-/// The most layers, units of a layer, and rows of a batch.
+fn default_keys() -> u32 {
+    10_000
+}
+
+/// The most layers, rows of a batch, and numbers for a category.
 const MOST_LAYERS: usize = 1000;
-const MOST_UNITS: u32 = 1 << 16;
 const MOST_BATCH_ROWS: u32 = 1 << 20;
 const MOST_EMBEDDING: u32 = 1 << 12;
+const MOST_KEYS: u32 = 1 << 24;
 
 impl Kind for NetworkSettings {
     const NAME: &'static str = "network";
@@ -171,7 +146,8 @@ impl Settings for NetworkSettings {
 
     fn gives(&self, classes: &[Class]) -> Gives {
         match classes {
-            [] => Gives::Number,
+            [] if self.quantiles.is_empty() => Gives::Number,
+            [] => Gives::Quantiles(Quantiles::of(&self.quantiles)),
             _ => Gives::Probabilities,
         }
     }
@@ -189,17 +165,48 @@ impl Settings for NetworkSettings {
 
     fn most_numbers(&self, features: &[Feature], classes: &[Class]) -> u64 {
         let Shape { numbers, slots, .. } = Shape::new(features, classes);
-        let categories = features.len() - numbers;
-        self.largest_part(numbers as u64, categories as u64, slots as u64, classes.len().max(1) as u64)
+        let (categories, embedding) = (features.len() - numbers, self.embedding as usize);
+        let outputs = classes.len().max(self.quantiles.len()).max(1);
+        let plan = Plan::new(self, numbers + categories * embedding, outputs);
+        let of_a_batch = (plan.numbers_of_a_row() as u64).saturating_mul(u64::from(self.batch_rows));
+        let of_sequences = self.sequence.as_ref().map_or(0, |sequence| {
+            let rows = u64::from(sequence.keys).saturating_mul(u64::from(sequence.rows) - 1);
+            rows.saturating_mul(numbers.max(categories) as u64).max(2 * u64::from(sequence.keys))
+        });
+        (slots as u64).saturating_mul(embedding as u64).max(plan.size() as u64).max(of_a_batch).max(of_sequences)
+    }
+
+    fn check_features(&self, features: &[Feature]) -> Result<(), Problem> {
+        let Some(key) = self.sequence.as_ref().and_then(|sequence| sequence.key.as_ref()) else { return Ok(()) };
+        let problem = match features.iter().find(|feature| feature.name == *key) {
+            None => Problem::new(format!("the key `{key}` is none of the features")).help("add it to `features`"),
+            Some(feature) if feature.encoder.is_number() => {
+                let problem = format!("the key `{key}` is read as a number, and should be a category");
+                Problem::new(problem).help(format!("say `{key} = {{ hash = 1 }}` in `features`"))
+            }
+            Some(_) => return Ok(()),
+        };
+        Err(problem.under("key").under("sequence"))
     }
 
     fn supports_devices(&self) -> bool {
-        true
+        self.sequence.is_none()
+    }
+
+    fn follows_from_one_row(&self) -> bool {
+        self.sequence.is_none()
     }
 
     fn build(&self, features: &[Feature], classes: &[Class]) -> Box<dyn Estimator> {
-        let categories = features.iter().map(|feature| feature.encoder.slots()).filter(|slots| *slots > 0);
-        Box::new(Network::new(self, categories, Shape::new(features, classes)).weighing(classes))
+        let shape = Shape::new(features, classes);
+        let categories = features.iter().filter(|feature| !feature.encoder.is_number());
+        let slots = categories.clone().map(|category| category.encoder.slots());
+        let network = Network::new(self, slots, shape).weighing(classes);
+        let Some(sequence) = &self.sequence else { return Box::new(network) };
+        let is_key = |name: &String| categories.clone().position(|category| category.name == *name);
+        let key = sequence.key.as_ref().and_then(is_key);
+        let sequences = Sequences::new(sequence, key, shape.numbers, categories.count());
+        Box::new(OverSequences { network, sequences })
     }
 }
 
@@ -212,8 +219,29 @@ impl NetworkSettings {
         for (index, layer) in self.layers.iter().enumerate() {
             layer.check().map_err(|problem| problem.under(index).under("layers"))?;
         }
+        self.check_sequence()?;
         check_count("batch_rows", self.batch_rows, MOST_BATCH_ROWS)?;
         check_count("embedding", self.embedding, MOST_EMBEDDING)
+    }
+
+    fn check_sequence(&self) -> Result<(), Problem> {
+        let over_rows = self.layers.iter().position(LayerSettings::goes_over_rows);
+        match (&self.sequence, over_rows) {
+            (None, None) => Ok(()),
+            (Some(sequence), Some(_)) => {
+                let checked = check_steps(sequence.rows).and_then(|()| check_count("keys", sequence.keys, MOST_KEYS));
+                checked.map_err(|problem| problem.under("sequence"))
+            }
+            (None, Some(index)) => {
+                let problem = Problem::new("this layer goes over the rows of a sequence, and there is none");
+                let help = "add `sequence = { key = \"FEATURE\", rows = 16 }` to the estimator";
+                Err(problem.help(help).under(index).under("layers"))
+            }
+            (Some(_), None) => {
+                let problem = Problem::new("no layer goes over the rows of the sequence");
+                Err(problem.help("add one, such as `{ gru = 16 }`").under("sequence"))
+            }
+        }
     }
 
     fn check_learning(&self) -> Result<(), Problem> {
@@ -232,6 +260,7 @@ impl NetworkSettings {
             return Err(Problem::new(problem).help("list its values in `classes`").under("class_weight"));
         }
         check_class_weight(&self.class_weight, classes)?;
+        self.check_quantiles(classes)?;
         match (self.loss, !classes.is_empty()) {
             (Some(NetworkLoss::LogLoss), false) => {
                 let problem = "the loss `log_loss` is of classes, and the label is a number";
@@ -246,56 +275,27 @@ impl NetworkSettings {
         }
     }
 
-    /// How many numbers the largest part of the network has: its embeddings, its parameters, or what is computed of a batch.
-    /// It is for so many numbers, categories, slots of them, and classes.
-    fn largest_part(&self, numbers: u64, categories: u64, slots: u64, classes: u64) -> u64 {
-        let embedding = u64::from(self.embedding);
-        let mut width = numbers + categories * embedding;
-        let (mut parameters, mut of_a_row) = (0_u64, width);
-        let units = self.layers.iter().filter_map(|layer| match layer {
-            LayerSettings::Dense(layer) => Some(u64::from(layer.dense)),
-            LayerSettings::Dropout(_) | LayerSettings::Normalise(_) => None,
-        });
-        for units in units.chain([classes]) {
-            parameters = parameters.saturating_add((width + 1).saturating_mul(units));
-            of_a_row = of_a_row.saturating_add(units);
-            width = units;
+    fn check_quantiles(&self, classes: &[Class]) -> Result<(), Problem> {
+        if self.quantiles.is_empty() {
+            return Ok(());
         }
-        let of_a_batch = of_a_row.saturating_mul(u64::from(self.batch_rows));
-        slots.saturating_mul(embedding).max(parameters).max(of_a_batch)
+        if !classes.is_empty() {
+            let problem = Problem::new("quantiles are of numbers, and the label has classes");
+            return Err(problem.help("leave `quantiles` out").under("quantiles"));
+        }
+        if self.loss.is_some() {
+            let problem = Problem::new("`quantiles` say what is minimised, and so does `loss`");
+            return Err(problem.help("leave one of them out").under("loss"));
+        }
+        check_quantiles(&self.quantiles)
     }
 
     pub(super) fn loss(&self, of_classes: bool) -> NetworkLoss {
-        self.loss.unwrap_or(if of_classes { NetworkLoss::LogLoss } else { NetworkLoss::SquaredError })
-    }
-}
-
-pub(super) fn check_count(name: &str, count: u32, most: u32) -> Result<(), Problem> {
-    if (1..=most).contains(&count) {
-        return Ok(());
-    }
-    Err(Problem::new(format!("`{name}` is {count}, and should be a number from 1 to {most}")).under(name))
-}
-
-pub(super) fn check_share(name: &str, value: f64) -> Result<(), Problem> {
-    if (0.0..1.0).contains(&value) {
-        // In the precision of the weights.
-        return if (value as f32) < 1.0 {
-            Ok(())
-        } else {
-            let problem = format!("`{name}` is {value}, which is 1 in the 32 bits of the weights");
-            Err(Problem::new(problem).help("0.9999999 is the most").under(name))
+        let usual = match (of_classes, self.quantiles.is_empty()) {
+            (true, _) => NetworkLoss::LogLoss,
+            (false, true) => NetworkLoss::SquaredError,
+            (false, false) => NetworkLoss::Quantiles,
         };
-    }
-    Err(Problem::new(format!("`{name}` is {value}, and should be a number from 0 to less than 1")).under(name))
-}
-
-impl LayerSettings {
-    fn check(&self) -> Result<(), Problem> {
-        match self {
-            Self::Dense(layer) => check_count("dense", layer.dense, MOST_UNITS),
-            Self::Dropout(layer) => check_share("dropout", layer.dropout),
-            Self::Normalise(_) => Ok(()),
-        }
+        self.loss.unwrap_or(usual)
     }
 }

@@ -1,6 +1,8 @@
 //! Compares what networks learn with scikit-learn's, in the fixture that `tests/data/make_network_fixtures.py` wrote; and
 //! gradients with the slopes of the loss.
 
+mod sequences;
+
 use serde::Deserialize;
 use serde_json::json;
 
@@ -109,14 +111,16 @@ impl Bare {
         let Self { network, cpu } = self;
         network.embeddings.inputs(&network.pending, padded(network.plan.inputs), &mut network.inputs);
         let (targets, width) = (network.pending.targets(), network.plan.outputs);
-        let (inputs, objective) = (&network.inputs, network.objective);
+        let inputs = Inputs { values: &network.inputs, starts: network.pending.starts() };
+        let objective = network.objective;
         let dropout = DropoutDraw { seed: 3, first_row: 1000 };
         cpu.find_gradient(TrainingBatch { inputs, targets, counts: &[], objective, dropout, by_inputs: true }).unwrap();
         let outputs = cpu.trace.outputs().chunks_exact(padded(width)).zip(targets);
         let of_row = |(outputs, target): (&[f32], &f32)| {
-            let mut prediction = vec![0.0; width];
+            let mut prediction = vec![0.0; network.objective.predicted()];
             network.objective.predict(&outputs[..width], &mut prediction);
             let target = f64::from(*target);
+            let outputs: Vec<f64> = outputs[..width].iter().map(|output| f64::from(*output)).collect();
             let distance = (prediction[0] - target).abs();
             match (network.objective.loss, width) {
                 (NetworkLoss::LogLoss, 1) => -(if target == 1.0 { prediction[0] } else { 1.0 - prediction[0] }).ln(),
@@ -125,6 +129,8 @@ impl Bare {
                 (NetworkLoss::AbsoluteError, _) => distance,
                 (NetworkLoss::Huber, _) if distance <= 1.0 => distance * distance / 2.0,
                 (NetworkLoss::Huber, _) => distance - 0.5,
+                // Of the outputs before they are put in order.
+                (NetworkLoss::Quantiles, _) => network.objective.quantiles.loss(target, &outputs),
             }
         };
         outputs.map(of_row).sum::<f64>() / targets.len() as f64
@@ -156,8 +162,15 @@ fn teach_rows(network: &mut Network, salt: f64) {
     }
 }
 
-const LOSSES: [(&str, usize); 5] =
-    [("log_loss", 2), ("log_loss", 4), ("squared_error", 0), ("absolute_error", 0), ("huber", 0)];
+const LOSSES: [(&str, usize); 6] =
+    [("log_loss", 2), ("log_loss", 4), ("squared_error", 0), ("absolute_error", 0), ("huber", 0), ("quantiles", 0)];
+
+/// Settings, and the loss that is said by a name.
+fn minimising(loss: &str, mut json: serde_json::Value) -> NetworkSettings {
+    let (name, value) = if loss == "quantiles" { (loss, json!([0.1, 0.5, 0.9])) } else { ("loss", json!(loss)) };
+    json.as_object_mut().unwrap().insert(name.to_owned(), value);
+    settings(json)
+}
 
 #[test]
 fn gradients_are_the_slopes_of_the_loss() {
@@ -166,25 +179,30 @@ fn gradients_are_the_slopes_of_the_loss() {
         { "dense": 6, "activation": "elu" }, { "dense": 5, "activation": "sigmoid" },
     ]);
     for (loss, classes) in LOSSES {
-        let settings = settings(json!({ "layers": layers, "loss": loss, "embedding": 3, "seed": 11 }));
+        let settings = minimising(loss, json!({ "layers": layers, "embedding": 3, "seed": 11 }));
         let mut network = Network::new(&settings, [4, 2].into_iter(), shape(5, 6, classes));
         teach_rows(&mut network, 0.0);
-        let cpu = Cpu::new(network.plan.clone(), network.engine.lists().unwrap().into_owned());
-        let mut bare = Bare { network, cpu };
-        bare.loss();
-        let Bare { network, cpu } = &mut bare;
-        network.embeddings.take_in(&network.pending, cpu.input_gradient(), padded(network.plan.inputs));
-        let (of_embeddings, of_parameters) = (network.embeddings.dense_gradient(), cpu.gradient.clone());
-        let near = |found: f32, wanted: f64| (f64::from(found) - wanted).abs() < 1e-3 + 1e-2 * wanted.abs();
-        let places: Vec<usize> = network.plan.parameters.iter().flat_map(Parameter::places).collect();
-        for place in places {
-            let wanted = bare.slope(|bare| &mut bare.cpu.lists.parameters[place]);
-            assert!(near(of_parameters[place], wanted), "{loss}: {}, not {wanted}", of_parameters[place]);
-        }
-        for (place, found) in of_embeddings.into_iter().enumerate() {
-            let wanted = bare.slope(|bare| bare.network.embeddings.value_mut(place));
-            assert!(near(found, wanted), "{loss}, embeddings: {found}, not {wanted}");
-        }
+        check_slopes(network, loss);
+    }
+}
+
+/// Compares the gradient of the rows that wait with slopes, parameter by parameter.
+fn check_slopes(network: Network, what: &str) {
+    let cpu = Cpu::new(network.plan.clone(), network.engine.lists().unwrap().into_owned());
+    let mut bare = Bare { network, cpu };
+    bare.loss();
+    let Bare { network, cpu } = &mut bare;
+    network.embeddings.take_in(&network.pending, cpu.input_gradient(), padded(network.plan.inputs));
+    let (of_embeddings, of_parameters) = (network.embeddings.dense_gradient(), cpu.gradient.clone());
+    let near = |found: f32, wanted: f64| (f64::from(found) - wanted).abs() < 1e-3 + 1e-2 * wanted.abs();
+    let places: Vec<usize> = network.plan.parameters.iter().flat_map(Parameter::places).collect();
+    for place in places {
+        let wanted = bare.slope(|bare| &mut bare.cpu.lists.parameters[place]);
+        assert!(near(of_parameters[place], wanted), "{what}: {}, not {wanted}", of_parameters[place]);
+    }
+    for (place, found) in of_embeddings.into_iter().enumerate() {
+        let wanted = bare.slope(|bare| bare.network.embeddings.value_mut(place));
+        assert!(near(found, wanted), "{what}, embeddings: {found}, not {wanted}");
     }
 }
 
@@ -215,6 +233,11 @@ fn settings_that_do_not_go_together_are_refused() {
         ),
         (json!({ "layers": [], "loss": "log_loss" }), &[], "`log_loss` is of classes, and the label is a number"),
         (json!({ "layers": [], "loss": "huber" }), &classes, "the label has classes, whose loss is `log_loss`"),
+        (json!({ "layers": [], "quantiles": [0.1, 1.0] }), &[], "`quantiles[1]` is 1, and should lie between 0 and 1"),
+        (json!({ "layers": [], "quantiles": [0.9, 0.1] }), &[], "the quantile 0.9 stands before 0.1"),
+        (json!({ "layers": [], "quantiles": vec![0.5; 17] }), &[], "there are 17 quantiles; 16 are the most"),
+        (json!({ "layers": [], "quantiles": [0.5] }), &classes, "quantiles are of numbers, and the label has classes"),
+        (json!({ "layers": [], "quantiles": [0.5], "loss": "huber" }), &[], "`quantiles` say what is minimised"),
         (json!({ "layers": [], "clip_norm": 0 }), &classes, "`clip_norm` is 0, and should be a number above 0"),
         (json!({ "layers": [], "optimizer": { "type": "adam", "beta1": 1 } }), &classes, "`beta1` is 1"),
         (
@@ -227,6 +250,36 @@ fn settings_that_do_not_go_together_are_refused() {
     ] {
         let problem = settings(json).check(classes).unwrap_err();
         assert!(problem.message.contains(message), "{}", problem.message);
+    }
+}
+
+#[test]
+fn quantiles_become_those_of_the_labels_and_never_cross() {
+    let optimizer = json!({ "type": "adam", "learning_rate": 0.05 });
+    let settings = settings(json!({ "layers": [], "quantiles": [0.2, 0.4, 0.9], "optimizer": optimizer }));
+    let mut network = Network::new(&settings, [].into_iter(), shape(1, 0, 0));
+    let predict = |network: &Network, x: f64| {
+        let (mut pending_rows, mut predictions) = (network.pending_rows(), vec![0.0; network.outputs()]);
+        pending_rows.push(Row { numbers: &[x, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], slots: &[] });
+        network.predict_pending(&mut pending_rows, &mut predictions).unwrap();
+        predictions
+    };
+    let first = predict(&network, 1.0);
+    assert!(first[1] <= first[2] && first[2] <= first[3], "{first:?}");
+    // Of every x, the labels are spread evenly from x to x + 10.
+    for row in 0..64 * 400_u32 {
+        let x = f64::from(row % 3) - 1.0;
+        teach(&mut network, &[x], &[], x + f64::from(row * 37 % 101) / 10.0);
+        if network.is_taught_enough() {
+            network.learn().unwrap();
+        }
+    }
+    for x in [-1.0, 0.0, 1.0] {
+        let found = predict(&network, x);
+        assert_eq!(found[0], found[2], "the number is the quantile nearest to the median");
+        for (found, wanted) in found[1..].iter().zip([2.0, 4.0, 9.0]) {
+            assert!((found - (x + wanted)).abs() < 0.5, "{found} of {x}, not {}", x + wanted);
+        }
     }
 }
 
@@ -286,9 +339,10 @@ fn candle_computes_what_the_cpu_computes() {
         json!({ "type": "adamw", "epsilon": 1e-4 }),
     ];
     for ((loss, classes), optimizer) in LOSSES.into_iter().flat_map(|loss| optimizers.iter().map(move |o| (loss, o))) {
-        let settings = settings(json!({
-            "layers": layers, "loss": loss, "optimizer": optimizer, "embedding": 3, "clip_norm": 0.5, "batch_rows": 7,
-        }));
+        let json = json!({
+            "layers": layers, "optimizer": optimizer, "embedding": 3, "clip_norm": 0.5, "batch_rows": 7,
+        });
+        let settings = minimising(loss, json);
         let mut cpu = Network::new(&settings, [4, 2].into_iter(), shape(5, 6, classes));
         let mut candle = cpu.clone();
         candle.compute_on(&OpenDevice::Candle(candle_core::Device::Cpu)).unwrap();

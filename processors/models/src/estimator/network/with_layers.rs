@@ -62,6 +62,7 @@ fn parameters(layer: &OwnLayer) -> Option<(LayerKind, [usize; 2])> {
     match layer.kind {
         OwnKind::Dense { weights, bias, .. } => Some((LayerKind::Dense, [weights, bias])),
         OwnKind::Normalise { scale, shift } => Some((LayerKind::LayerNormalization, [scale, shift])),
-        OwnKind::Dropout { .. } => None,
+        // Files of networks over sequences are refused before.
+        OwnKind::Dropout { .. } | OwnKind::Recurrent { .. } | OwnKind::Convolution { .. } | OwnKind::Last => None,
     }
 }
