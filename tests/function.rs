@@ -6,7 +6,7 @@ use millstream_testkit::free_port;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::millstream::{Running, Workshop, project};
+use crate::millstream::{Ran, Running, Workshop, project};
 use crate::serving::{Connection, INFER, Log, learned, rows, tensors};
 
 /// A function that listens at a port of its own.
@@ -165,4 +165,26 @@ fn what_can_not_be_a_function_is_said() {
     assert!(misplaced.code == 2 && misplaced.stderr.contains("`--registry` is for a model"), "{}", misplaced.stderr);
     refused("missing.toml", 2, "missing.toml");
     refused("missing", 1, "missing");
+}
+
+#[test]
+fn a_variable_that_is_wrong_is_called_by_its_name() {
+    let workshop = Workshop::new();
+    let ask = |arguments: &[&str], name: &str, value: &str| {
+        Ran::from(workshop.command(&[&["function", "fraud"], arguments].concat()).env(name, value).output().unwrap())
+    };
+    for (name, value) in [("max_inflight", "lots"), ("write_timeout", ""), ("PORT", "99999")] {
+        let ran = ask(&[], name, value);
+        let option = format!("--{}", name.to_lowercase().replace('_', "-"));
+        assert!(ran.code == 2 && ran.stderr.contains(&format!("variable {name}")), "{}", ran.stderr);
+        assert!(!ran.stderr.contains(&option), "{}", ran.stderr);
+    }
+    let listed = Ran::from(workshop.command(&["flows", "list"]).env("MILLSTREAM_URL", "").output().unwrap());
+    assert!(listed.code == 2 && listed.stderr.contains("the variable MILLSTREAM_URL"), "{}", listed.stderr);
+    let said = ask(&["--max-inflight", "lots"], "max_inflight", "3");
+    assert!(
+        said.code == 2 && said.stderr.contains("--max-inflight") && !said.stderr.contains("variable"),
+        "{}",
+        said.stderr
+    );
 }

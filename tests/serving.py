@@ -340,6 +340,40 @@ def ask_mlflow_models():
     assert len(client.search_model_versions("name='iris'")) == 1
 
 
+def ask_mlflow_runs():
+    """A notebook that logs by itself, and the model that it logs, which becomes a version."""
+    import os
+
+    os.environ["MLFLOW_TRACKING_TOKEN"] = TOKEN
+    import mlflow
+    from mlflow import MlflowClient
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+
+    mlflow.set_tracking_uri(URL)
+    mlflow.set_registry_uri(URL)
+    mlflow.set_experiment("Flowers in the garden")
+    data, kinds = load_iris(return_X_y=True)
+    mlflow.autolog()
+    with mlflow.start_run(run_name="one") as run:
+        model = LogisticRegression(max_iter=300).fit(data, kinds)
+        mlflow.log_metric("mine", 0.5)
+        mlflow.log_metric("mine", 0.25, step=1)
+    mlflow.autolog(disable=True)
+    told = MlflowClient().get_run(run.info.run_id)
+    assert (told.info.status, told.info.run_name, told.data.params["max_iter"], told.data.metrics["mine"]) == ("FINISHED", "one", "300", 0.25), told
+    assert abs(told.data.metrics["training_accuracy_score"] - model.score(data, kinds)) < 1e-12, told.data.metrics
+    with mlflow.start_run() as run:
+        logged = mlflow.sklearn.log_model(model, name="model", registered_model_name="garden")
+    version = MlflowClient().get_model_version("garden", "1")
+    assert (version.run_id, version.status, int(version.version)) == (run.info.run_id, "READY", 1), version
+    # The same model is the version that it is.
+    assert int(mlflow.register_model(logged.model_uri, "garden").version) == 1
+    plain("/v2/repository/models/garden/load", {})
+    answer = plain("/api/v1/models/garden/predict", {"rows": data.tolist()})["predictions"]
+    assert [row["prediction"] for row in answer] == model.predict(data).tolist()
+
+
 def ask_description():
     """Anybody may read the OpenAPI document, which has to be one."""
     from openapi_spec_validator import validate
@@ -367,5 +401,6 @@ match CLIENT:
         ask_mlflow()
         ask_mlflow_registry()
         ask_mlflow_models()
+        ask_mlflow_runs()
         ask_description()
 print(f"the clients of {CLIENT} understand the server, and get the same predictions")

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 use millstream_core::ResultExt as _;
 use millstream_models::device::{self, DeviceSettings};
@@ -23,6 +24,46 @@ pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Arguments {
+    /// Those of this process. Where they are wrong, that is said, and the process ends.
+    pub fn read() -> Self {
+        Self::try_parse().unwrap_or_else(|error| blame_variables(error).exit())
+    }
+}
+
+/// What is wrong with the value of a variable of the environment is not said of the option that it stands in for.
+fn blame_variables(mut error: clap::Error) -> clap::Error {
+    let mut variables = Vec::new();
+    let mut command = Arguments::command();
+    command.build();
+    collect_variables(&command, &mut variables);
+    for kind in [ContextKind::InvalidArg, ContextKind::PriorArg] {
+        let Some(ContextValue::String(option)) = error.get(kind) else { continue };
+        let is_it = |(known, long, _): &&(String, String, String)| known == option && !is_said(long);
+        if let Some((_, _, variable)) = variables.iter().find(is_it) {
+            error.insert(kind, ContextValue::String(format!("variable {variable}")));
+        }
+    }
+    error
+}
+
+/// The options of all commands that variables stand in for which are set: as errors name them, as they begin, and the variable.
+fn collect_variables(command: &clap::Command, found: &mut Vec<(String, String, String)>) {
+    for argument in command.get_arguments() {
+        let variable = argument.get_env().filter(|variable| std::env::var_os(variable).is_some());
+        if let (Some(variable), Some(long)) = (variable, argument.get_long()) {
+            found.push((argument.to_string(), format!("--{long}"), variable.to_string_lossy().into_owned()));
+        }
+    }
+    command.get_subcommands().for_each(|command| collect_variables(command, found));
+}
+
+/// Whether an option is on the command line.
+fn is_said(long: &str) -> bool {
+    let is_it = |said: &str| said.strip_prefix(long).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
+    std::env::args_os().any(|said| is_it(&said.to_string_lossy()))
 }
 
 /// What to do.

@@ -33,13 +33,11 @@ mod workplace;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::terminal::note;
 
 fn main() -> ExitCode {
     terminal::note_panics();
-    let arguments = cli::Arguments::parse();
+    let arguments = cli::Arguments::read();
     match arguments.command.execute() {
         Ok(code) => code.into(),
         Err(error) => {

@@ -56,6 +56,9 @@ pub struct FunctionArguments {
 
 /// A length of time as platforms write it: `30s`, `1m30s`, or a number of seconds.
 fn seconds(text: &str) -> Result<Duration, String> {
+    if text.is_empty() {
+        return Err("it is empty, and should be a time such as `5s`, `1m30s`, or a number of seconds".to_owned());
+    }
     if let Ok(seconds) = text.parse() {
         return Ok(Duration::from_secs(seconds));
     }

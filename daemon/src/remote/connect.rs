@@ -62,7 +62,10 @@ impl RemoteArguments {
     }
 
     fn address(&self, url: &str) -> Result<Place, CommandError> {
-        let wrong = || CommandError::Usage(format!("`{url}` should be `https://HOST:PORT` or `http://HOST:PORT`"));
+        let wrong = || {
+            let which = "the address of the daemon, `--url` or the variable MILLSTREAM_URL,";
+            CommandError::Usage(format!("{which} is `{url}`, and should be `https://HOST:PORT` or `http://HOST:PORT`"))
+        };
         let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
         let authority: hyper::http::uri::Authority = rest.trim_end_matches('/').parse().map_err(|_| wrong())?;
         let tls = match scheme {

@@ -31,7 +31,8 @@ pub struct ServeArguments {
     /// The folder of the registry, or `s3://BUCKET/PREFIX`. By default that of the settings, which is `models`.
     #[arg(long, value_name = "PATH")]
     registry: Option<String>,
-    /// Note each prediction in a log in this folder, so that flows read it and labels can be sent for it. By default that of the settings, which is none.
+    /// Note each prediction in a log in this folder, so that flows read it and labels can be sent for it; `off` for none. By default that of the settings, which
+    /// is none.
     #[arg(long, value_name = "DIR")]
     log: Option<PathBuf>,
     /// Let everybody who reaches the address have rows predicted, without a token.
@@ -84,7 +85,7 @@ impl ServeArguments {
         serve.address = OrOff(self.address.or(serve.address.0).or(Some(ADDRESS.into())));
         serve.without_token |= self.without_token;
         if let Some(log) = &self.log {
-            serve.log.path = OrOff(Some(log.clone()));
+            serve.log.path = OrOff(Some(log.clone()).filter(|log| log.as_os_str() != "off"));
         }
         if !self.models.is_empty() {
             serve.models.clone_from(&self.models);

@@ -206,10 +206,10 @@ impl<'a> Object<'a> {
             )));
         }
         let numbers = array.numbers().doing(|| format!("reading `{name}` of the `{class}` in it"))?;
-        match numbers.iter().all(|number| number.is_finite()) {
-            true => Ok(numbers),
-            false => Err(Error::new(format!("`{name}` of the `{class}` in it has numbers that are not finite"))),
+        if numbers.iter().all(|number| number.is_finite()) {
+            return Ok(numbers);
         }
+        Err(Error::new(format!("`{name}` of the `{class}` in it has numbers that are not finite")))
     }
 
     /// What an attribute is.

@@ -9,7 +9,7 @@ use millstream_core::{Error, Result};
 use millstream_store::{LocalStore, Store as _};
 
 /// The file in the folder of a log that has its name.
-const FILE: &str = "name";
+pub(super) const FILE: &str = "name";
 
 /// Gives the rows of a log their ids. The name is chosen at random when the log begins, so that no id of another log is taken for one of this.
 #[derive(Clone, Debug)]
@@ -24,21 +24,31 @@ pub struct Ids {
 }
 
 impl Names {
-    /// Those of the log in a folder, which gets its name if it has none.
-    pub(super) fn of(folder: &Path) -> Result<Self> {
-        let store = LocalStore::private(folder);
+    /// Gives the log of a folder its name, if it has none.
+    pub(super) fn begin(folder: &Path) -> Result<()> {
         let name = format!("{:016x}", RandomState::new().hash_one(FILE));
-        store.put_new(FILE, name.as_bytes())?;
+        LocalStore::private(folder).put_new(FILE, name.as_bytes()).map(|_| ())
+    }
+
+    /// Those of the log in a folder, which has a name.
+    pub(super) fn of(folder: &Path) -> Result<Self> {
         Self::read(folder)?.ok_or_else(|| Error::new(format!("the log `{}` has lost its name", folder.display())))
     }
 
     /// Those of the log in a folder, if it has begun.
     ///
     /// # Errors
-    /// If its name can't be read.
+    /// If its name can't be read, or is none.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
-        let name = LocalStore::private(folder).get(FILE)?;
-        Ok(name.map(|name| Self(String::from_utf8_lossy(&name).into())))
+        let Some(name) = LocalStore::private(folder).get(FILE)? else { return Ok(None) };
+        let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        match String::from_utf8(name) {
+            Ok(name) if name.len() == 16 && name.as_bytes().iter().all(is_digit) => Ok(Some(Self(name.into()))),
+            _ => {
+                let folder = folder.display();
+                Err(Error::new(format!("the file `{FILE}` of the log `{folder}` should hold 16 hexadecimal digits")))
+            }
+        }
     }
 
     /// The name of the log.

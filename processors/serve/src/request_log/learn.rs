@@ -54,6 +54,7 @@ impl RequestLog {
         (learned, largest): (&Label, f64),
         sent: Vec<Sent>,
     ) -> Result<Learned, Refusal> {
+        self.check_there().map_err(|error| Refusal { reason: Reason::Unavailable, message: error.to_string() })?;
         let (log, model, learned) = (self.clone(), model.to_owned(), learned.clone());
         let prepared = tokio::task::spawn_blocking(move || {
             let count = sent.len();

@@ -15,12 +15,14 @@ mod record;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arrow::array::{ArrayRef, RecordBatch};
-use millstream_core::{Result, ResultExt as _};
+use millstream_core::{Error, Result, ResultExt as _};
 use millstream_store::{LocalFiles, Log, LogMarks, LogOptions, Mark};
 
 use crate::served::Served;
@@ -53,6 +55,8 @@ pub struct RequestLog {
     names: Names,
     limits: LogLimits,
     labelled: LabelledRows,
+    /// Whether somebody has taken the folder away, or put another log in its place.
+    is_gone: AtomicBool,
 }
 
 /// By the numbers of the rows that have a label, what it is known by; none while it is being written.
@@ -81,8 +85,11 @@ impl RequestLog {
     /// Opens the log in a folder, which is created if need be, for nobody else to read.
     ///
     /// # Errors
-    /// If another process has it open, or it is damaged.
+    /// If another process has it open, it is damaged, or the folder has files of others in it.
     pub fn open(folder: &Path, limits: LogLimits) -> Result<Arc<Self>> {
+        check_folder(folder)?;
+        // First, so that a folder with anything of a log in it has a name.
+        Names::begin(folder)?;
         let segment_bytes = SEGMENT_BYTES.min(limits.bytes / 8);
         let log = Log::open(Arc::new(LocalFiles), folder, LogOptions { segment_bytes, max_bytes: limits.bytes })?;
         let names = Names::of(folder)?;
@@ -94,7 +101,8 @@ impl RequestLog {
                 labelled.lock().extend(of.into_iter().map(|of| (of.number, Some(of.label))));
             }
         }
-        Ok(Arc::new(Self { log, folder: folder.to_owned(), names, limits, labelled }))
+        let (folder, is_gone) = (folder.to_owned(), AtomicBool::new(false));
+        Ok(Arc::new(Self { log, folder, names, limits, labelled, is_gone }))
     }
 
     /// Writes rows that were predicted. Returns their ids when they are durable.
@@ -102,6 +110,7 @@ impl RequestLog {
     /// # Errors
     /// If they can't be written, for instance since the log is full.
     pub async fn predicted(&self, served: &Served, rows: &RecordBatch, predicted: &[ArrayRef]) -> Result<Ids> {
+        self.check_there()?;
         let schema = rows.schema();
         let features = schema.fields().iter().map(|field| field.name().as_str()).zip(rows.columns());
         // A feature may have the name of one of them, and no key is there twice.
@@ -122,7 +131,7 @@ impl RequestLog {
             let log = self.clone();
             match tokio::task::spawn_blocking(move || log.tidy()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!("the log of requests can't be trimmed: {error}"),
+                Ok(Err(error)) => tracing::warn!("the log of requests can't be looked after: {error}"),
                 // It was reported when it happened.
                 Err(_) => return,
             }
@@ -134,6 +143,10 @@ impl RequestLog {
     /// # Errors
     /// If the log or a mark can't be read, or a file not be removed.
     pub fn tidy(&self) -> Result<()> {
+        if Names::read(&self.folder)?.is_none_or(|names| names.log() != self.names.log()) {
+            self.is_gone.store(true, Ordering::Relaxed);
+        }
+        self.check_there()?;
         // What nobody has read yet stays: whoever has sent a label was told that it will be learned.
         let Some(Mark { needed, wanted }) = LogMarks::read(&LocalFiles, &self.folder)?.least() else { return Ok(()) };
         let mut finder = self.log.finder();
@@ -154,6 +167,17 @@ impl RequestLog {
         Ok(())
     }
 
+    /// Refuses to write what nobody would find.
+    fn check_there(&self) -> Result<()> {
+        if !self.is_gone.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let folder = self.folder.display();
+        Err(Error::new(format!(
+            "the log of requests is gone from `{folder}`; start the server again for another one to begin"
+        )))
+    }
+
     /// How many bytes it takes.
     pub fn bytes(&self) -> u64 {
         self.log.bytes()
@@ -172,9 +196,27 @@ impl fmt::Debug for RequestLog {
     }
 }
 
+/// Refuses a folder that is no log, and no empty one in which one could begin. Flows may have left their marks already.
+fn check_folder(folder: &Path) -> Result<()> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.doing(|| format!("opening the log `{}`", folder.display()))?,
+    };
+    let names: Vec<_> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let is_ours = |name: &str| name == "readers" || name.starts_with('.');
+    match names.iter().find(|name| !is_ours(name)) {
+        Some(other) if !folder.join(ids::FILE).is_file() => {
+            let folder = folder.display();
+            let problem = format!("`{folder}` has `{other}` in it, and is no log of requests");
+            Err(Error::new(format!("{problem}; name a folder that is empty or not there")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What time it is, in microseconds since 1970.
 #[expect(clippy::disallowed_methods, reason = "when rows are predicted and labelled is a time of the world")]
-fn now() -> i64 {
+pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

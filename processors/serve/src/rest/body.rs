@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::Serving;
 use super::room::Share;
+use super::words::in_words;
 use crate::refusal::Refusal;
 
 /// How long a body may take.
@@ -82,7 +83,7 @@ pub fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
         let place = serde_path_to_error::deserialize::<_, T>(deserializer).err().map(|error| error.path().to_string());
         let place = place.filter(|place| !place.is_empty() && place != ".");
         let place = place.map_or_else(|| "the body".to_owned(), |place| format!("`{place}`"));
-        Refusal::wrong(format!("{place} is not what is taken: {error}"))
+        Refusal::wrong(format!("{place} is not what is taken: {}", in_words(&error.to_string())))
     })
 }
 

@@ -11,6 +11,7 @@ mod room;
 mod table;
 mod v1;
 mod v2;
+mod words;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -107,7 +108,7 @@ pub enum Access {
     Open,
     /// Those who may have rows predicted, and look at the models that are served.
     Predict,
-    /// Those who may say what became of predictions, from which models learn.
+    /// Those who may say what became of predictions, from which models learn, and what runs have found: often, so that it is not written down each time.
     Learn,
     /// Those who may look into the registry: at models that are not served, and their files.
     Look,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, post};
@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::words::in_words;
 use super::{Access, Route, Serving, body, table, v2};
 use crate::refusal::{Reason, Refusal};
 use crate::request_log::{Learned, Sent};
@@ -134,7 +135,7 @@ async fn predict(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Answer>, Problem> {
-    let Query(asked) = asked.map_err(|error| Refusal::wrong(error.body_text()))?;
+    let Query(asked) = asked.map_err(|error| behind(&error))?;
     let (bytes, _share) = body::read(&headers, body, &serving).await?;
     let served = serving.choose(model, asked.version.as_deref(), &headers).await?;
     let request: Request = body::json(&bytes)?;
@@ -152,17 +153,32 @@ async fn inputs(
     Path(model): Path<String>,
     asked: Result<Query<OfVersion>, QueryRejection>,
 ) -> Result<Json<Inputs>, Problem> {
-    let Query(OfVersion { version }) = asked.map_err(|error| Refusal::wrong(error.body_text()))?;
+    let Query(OfVersion { version }) = asked.map_err(|error| behind(&error))?;
     let served = serving.repository.resolve(&model, version.as_deref()).await?;
     Ok(Json(Inputs { model, version: served.version, inputs: served.inputs() }))
+}
+
+/// What is wrong with what stands behind `?`.
+fn behind(error: &QueryRejection) -> Refusal {
+    let text = error.body_text();
+    // Behind what could not be done, and the name that it could not be done with.
+    let (name, what) = text.split_once(": ").and_then(|(_, rest)| rest.split_once(": ")).unwrap_or(("?", &text));
+    let what = in_words(what);
+    let place = if what.starts_with('`') { String::new() } else { format!("`{name}`: ") };
+    Refusal::wrong(format!("what is behind `?` is not what is taken: {place}{what}"))
 }
 
 async fn learn(
     State(serving): State<Arc<Serving>>,
     Path(model): Path<String>,
+    RawQuery(asked): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Taken>, Problem> {
+    if asked.is_some_and(|asked| !asked.is_empty()) {
+        let message = "nothing is taken behind `?`: the id of a row says which version has predicted it";
+        return Err(Refusal::wrong(message).into());
+    }
     let (bytes, _share) = body::read(&headers, body, &serving).await?;
     let served = serving.repository.resolve(&model, None).await?;
     let no_log =

@@ -13,9 +13,9 @@ async fn wrong_tensors_are_named() {
         json!({ "inputs": [tensor] })
     };
     for (body, expected) in [
-        (json!({}), "the body is not what is taken: missing field `inputs`"),
+        (json!({}), "the body is not what is taken: `inputs` is missing"),
         (json!({ "inputs": [] }), "`inputs` has 0 tensors `amount`, and should have one"),
-        (json!({ "inputs": 3 }), "`inputs` is not what is taken: invalid type: integer `3`, expected a sequence"),
+        (json!({ "inputs": 3 }), "`inputs` is not what is taken: it is the number 3, and should be a list"),
         (json!([1]), "is not what is taken"),
         (
             amount(json!({ "name": "amuont" })),

@@ -275,3 +275,60 @@ async fn a_log_that_is_another_one_is_not_read_on() {
     let error = input.open(&Home::Nowhere).await.unwrap_err().to_string();
     assert!(error.contains("is not the one that was read before"), "{error}");
 }
+
+#[test]
+fn a_folder_with_files_of_others_is_no_log() {
+    let folder = tempfile::tempdir().unwrap();
+    publish(&registry(folder.path()), "fraud", &fraud(1), "1");
+    let models = folder.path().join("models");
+    let error = RequestLog::open(&models, LIMITS).unwrap_err().to_string();
+    assert!(error.contains("has `fraud` in it, and is no log of requests"), "{error}");
+    assert!(!models.join("name").exists());
+    // A flow may be there first.
+    let log = folder.path().join("requests");
+    std::fs::create_dir_all(log.join("readers")).unwrap();
+    drop(open(&log, LIMITS));
+    drop(open(&log, LIMITS));
+    std::fs::write(log.join("name"), "../x").unwrap();
+    let error = RequestLog::open(&log, LIMITS).unwrap_err().to_string();
+    assert!(error.ends_with("should hold 16 hexadecimal digits"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_behind_the_path_is_known_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(folder.path());
+    let ids = predict(&server, &[1.0]).await;
+    let rows = json!({ "rows": [{ "id": ids[0], "label": true }] });
+    let refused = async |path: String, body: &Value| {
+        let answer = server.post(&path, body).await;
+        assert_eq!(answer.status, 400);
+        answer.json()["detail"].as_str().unwrap().to_owned()
+    };
+    let said = refused(format!("{LEARN}?version=2"), &rows).await;
+    assert_eq!(said, "nothing is taken behind `?`: the id of a row says which version has predicted it");
+    let said = refused(format!("{PREDICT}?verson=2"), &json!({ "rows": [] })).await;
+    assert_eq!(
+        said,
+        "what is behind `?` is not what is taken: `verson` is unknown; what is taken is `version` or `inputs`"
+    );
+    let said = refused(format!("{PREDICT}?inputs=perhaps"), &json!({ "rows": [] })).await;
+    assert!(said.starts_with("what is behind `?` is not what is taken: `inputs`: "), "{said}");
+    assert_eq!(server.post(&format!("{LEARN}?"), &rows).await.good()["rows"], 1);
+}
+
+#[tokio::test]
+async fn a_log_that_is_taken_away_is_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path(), LIMITS);
+    let server = Server::with(Trials::new(), Some(log.clone()));
+    let ids = predict(&server, &[1.0]).await;
+    log.tidy().unwrap();
+    std::fs::remove_dir_all(folder.path()).unwrap();
+    let error = log.tidy().unwrap_err().to_string();
+    assert!(error.starts_with("the log of requests is gone from"), "{error}");
+    // Predictions are answered all the same, but without ids.
+    let answer = server.post(PREDICT, &json!({ "rows": [payment(1.0)] })).await.good();
+    assert_eq!((&answer["predictions"][0]["prediction"], &answer["ids"]), (&json!(false), &Value::Null));
+    assert_eq!(learn(&server, &[(&ids[0], json!(true))]).await.status, 503);
+}

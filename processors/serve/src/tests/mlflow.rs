@@ -103,6 +103,59 @@ async fn versions_are_made_of_uploaded_files() {
 }
 
 #[tokio::test]
+async fn what_a_run_logs_is_told_again_and_its_model_becomes_a_version() {
+    let server = Server::start();
+    let post = async |path: &str, body: Value| server.mlflow(Method::POST, path, &body).await.good();
+    let experiment = server.get(&format!("{MLFLOW}/experiments/get-by-name?experiment_name=a%20b")).await.good();
+    let experiment = experiment["experiment"]["experiment_id"].as_str().unwrap().to_owned();
+    let named = server.get(&format!("{MLFLOW}/experiments/get?experiment_id={experiment}")).await.good();
+    assert_eq!(named["experiment"]["name"], "a b");
+    let run = post("runs/create", json!({ "experiment_id": experiment, "run_name": "r", "start_time": 7, "tags": [{ "key": "a", "value": "b" }] })).await;
+    let id = run["run"]["info"]["run_id"].as_str().unwrap().to_owned();
+    for value in [0.5, 0.25] {
+        post("runs/log-metric", json!({ "run_id": id, "key": "loss", "value": value, "timestamp": 1, "step": 1 }))
+            .await;
+    }
+    let batch =
+        json!({ "run_id": id, "params": [{ "key": "C", "value": "1" }], "metrics": [{ "key": "f1", "value": 0.9 }] });
+    post("runs/log-batch", batch).await;
+    post("runs/set-tag", json!({ "run_uuid": id, "key": "a", "value": "c" })).await;
+    let ended = post("runs/update", json!({ "run_id": id, "status": "FINISHED", "end_time": 9 })).await;
+    assert_eq!((&ended["run_info"]["status"], &ended["run_info"]["end_time"]), (&json!("FINISHED"), &json!(9)));
+    let told = server.get(&format!("{MLFLOW}/runs/get?run_id={id}")).await.good();
+    let (info, data) = (&told["run"]["info"], &told["run"]["data"]);
+    assert_eq!((&info["run_name"], &info["experiment_id"]), (&json!("r"), &json!(experiment)));
+    let metrics: Vec<_> = data["metrics"].as_array().unwrap().iter().map(|one| (&one["key"], &one["value"])).collect();
+    assert_eq!(metrics, [(&json!("f1"), &json!(0.9)), (&json!("loss"), &json!(0.25))]);
+    assert_eq!((&data["params"][0]["value"], &data["tags"][0]["value"]), (&json!("1"), &json!("c")));
+
+    let model = post("logged-models", json!({ "name": "model", "source_run_id": id })).await;
+    let model_id = model["model"]["info"]["model_id"].as_str().unwrap().to_owned();
+    let path =
+        model["model"]["info"]["artifact_uri"].as_str().unwrap().strip_prefix("mlflow-artifacts:/").unwrap().to_owned();
+    server.upload(&format!("{path}/model.skops"), RIDGE).await.good();
+    let ready = json!({ "status": "LOGGED_MODEL_READY" });
+    let model = server.mlflow(Method::PATCH, &format!("logged-models/{model_id}"), &ready).await.good();
+    assert_eq!(model["model"]["info"]["status"], "LOGGED_MODEL_READY");
+    let tags = json!({ "tags": [{ "key": "x", "value": "y" }] });
+    server.mlflow(Method::PATCH, &format!("logged-models/{model_id}/tags"), &tags).await.good();
+    post("registered-models/create", json!({ "name": "progress" })).await;
+    let made =
+        post("model-versions/create", json!({ "name": "progress", "source": format!("models:/{model_id}") })).await;
+    assert_eq!((&made["model_version"]["version"], &made["model_version"]["run_id"]), (&json!("1"), &json!(id)));
+    for (path, body, status) in [
+        ("runs/log-metric", json!({ "run_id": "none", "key": "x", "value": 1 }), 404),
+        ("runs/log-metric", json!({ "run_id": id, "value": 1 }), 400),
+        ("runs/set-tag", json!({ "run_id": "../x", "key": "x", "value": "y" }), 404),
+        ("runs/create", json!({ "experiment_id": "../x" }), 404),
+        ("experiments/create", json!({ "name": "x".repeat(51) }), 400),
+        ("model-versions/create", json!({ "name": "progress", "source": "models:/m-none" }), 404),
+    ] {
+        assert_eq!(server.mlflow(Method::POST, path, &body).await.status, status, "{path} {body}");
+    }
+}
+
+#[tokio::test]
 async fn what_no_version_can_be_made_of_is_refused() {
     let server = Server::start();
     server.upload("damaged/model.skops", &RIDGE[..500]).await.good();

@@ -53,10 +53,15 @@ async fn rows_are_json_objects_or_lists() {
             400,
             "`rows[0]` is neither an object by the names of the features nor a list of their values",
         ),
-        (path, json!({ "row": [] }), 400, "unknown field `row`"),
+        (path, json!({ "row": [] }), 400, "`row` is unknown; what is taken is `rows`"),
         (path, json!({ "rows": [[null, 1, "FR"]] }), 400, "row 0 can't be predicted: feature `amount` is null"),
         ("/api/v1/models/fraud/predict?version=9", json!({ "rows": [] }), 404, "no version 9"),
-        ("/api/v1/models/fraud/predict?verson=9", json!({ "rows": [] }), 400, "unknown field `verson`"),
+        (
+            "/api/v1/models/fraud/predict?verson=9",
+            json!({ "rows": [] }),
+            400,
+            "`verson` is unknown; what is taken is `version` or `inputs`",
+        ),
     ] {
         let answer = server.post(path, &body).await;
         assert_eq!(

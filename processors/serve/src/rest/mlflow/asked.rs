@@ -40,6 +40,11 @@ impl Asked {
         self.0.iter().find(|(known, value)| known == name && !value.is_null()).map(|(_, value)| value)
     }
 
+    /// All that is said, without what is null.
+    pub fn all(&self) -> serde_json::Map<String, Value> {
+        self.0.iter().filter(|(_, value)| !value.is_null()).cloned().collect()
+    }
+
     /// A text, if it is said.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::super::Route;
 use super::asked::Asked;
 use super::registry::{change, check, unavailable};
-use super::views;
+use super::{runs, views};
 use crate::refusal::{Reason, Refusal};
 
 const MODELS: &str = "/api/2.0/mlflow/registered-models/create";
@@ -33,13 +33,18 @@ fn create_model(registry: &ModelRegistry, asked: &Asked) -> Result<Value, Refusa
 fn create_version(registry: &ModelRegistry, asked: &Asked) -> Result<Value, Refusal> {
     let (name, source, notes) = (asked.text("name")?, asked.text("source")?, notes(asked)?);
     check(registry, name)?;
-    let file = file_of(registry, source)?;
+    // A model that a run has logged is known by its id.
+    let (source, run) = match source.strip_prefix("models:/") {
+        Some(id) => runs::files_of(registry, id)?,
+        None => (source.to_owned(), String::new()),
+    };
+    let file = file_of(registry, &source)?;
     let bytes = registry.uploaded(&file).map_err(unavailable)?;
     let bytes = bytes.ok_or_else(|| Refusal::not_found(format!("`{file}` is gone")))?;
     let model = Model::import(&bytes, &said(&notes)?);
     let model = model.map_err(|error| Refusal::wrong(format!("`{file}` can't be imported: {error}")))?;
     let saved = model.save().map_err(|error| Refusal::internal(&error))?;
-    let run = asked.text_if_any("run_id")?.unwrap_or_default().to_owned();
+    let run = asked.text_if_any("run_id")?.filter(|said| !said.is_empty()).map_or(run, str::to_owned);
     let card = ModelCard { run, ..ModelCard::new(name, model.signature(), 0) };
     let number = registry.publish(name, &saved, card, &sha256(&saved)).map_err(unavailable)?;
     if notes != NotesChange::default() {

@@ -1,13 +1,14 @@
 //! The protocols of MLflow.
 //!
 //! * `scoring`: that of its scoring servers. * `registry`: that of its registry of models, by what `asked` reads, `views` shows and `filter` picks; `making` makes
-//!   models and versions of the files of `artifacts`.
+//!   models and versions of the files of `artifacts`; `runs` keeps what a notebook logs.
 
 mod artifacts;
 mod asked;
 mod filter;
 mod making;
 mod registry;
+mod runs;
 mod scoring;
 mod views;
 
@@ -20,7 +21,7 @@ use super::Route;
 use crate::refusal::{Reason, Refusal};
 
 pub fn routes() -> Vec<Route> {
-    [scoring::routes(), registry::routes(), making::routes(), artifacts::routes()].concat()
+    [scoring::routes(), registry::routes(), making::routes(), artifacts::routes(), runs::routes()].concat()
 }
 
 fn text(status: StatusCode, text: String) -> Response {

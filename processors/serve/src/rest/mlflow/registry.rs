@@ -65,7 +65,13 @@ pub(super) fn change(method: Method, path: &'static str, summary: &'static str, 
     route(method, path, Access::Manage, summary, action)
 }
 
-fn route(method: Method, path: &'static str, access: Access, summary: &'static str, action: Action) -> Route {
+pub(super) fn route(
+    method: Method,
+    path: &'static str,
+    access: Access,
+    summary: &'static str,
+    action: Action,
+) -> Route {
     let answer = async move |State(serving): State<Arc<Serving>>, asked: Asked| carry_out(serving, asked, action).await;
     Route::new(method, path, access, summary, answer)
 }
