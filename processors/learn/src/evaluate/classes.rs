@@ -12,16 +12,14 @@ use millstream_core::{Error, Result, State};
 use millstream_models::{BaselineScores, ClassScores, Recent, Refused, Reliability, encode};
 use serde::{Deserialize, Serialize};
 
+use super::comparison::{CLASSES_OF_FORMAT_4, COUNTED};
 use super::numbers::numbers;
 
 /// The most classes that are found by looking.
 const MOST_CLASSES: usize = 1000;
 
-/// The part of the state with the figures of classes.
-pub(super) const COUNTED: &str = "counted";
-
-/// The same in format 4, which did not count how far probabilities are off.
-const CLASSES_OF_FORMAT_4: &str = "classes";
+/// What is kept of classes: their names, the figures, the last rows, and of figures and baselines how far their probabilities are off.
+type Kept = (Vec<String>, ClassScores, Recent<Counted>, Reliability, BaselineScores, Option<Reliability>);
 
 /// Labels and predictions that are classes, and what was counted of them.
 #[derive(Clone)]
@@ -182,16 +180,24 @@ impl Classes {
         Ok(Some(self.known.add(text)))
     }
 
-    /// Reads what was counted in parts whose names begin with `prefix`, and says whether it can be true.
+    /// What is kept of it.
+    pub fn counted(&self) -> Kept {
+        let Self { known, scores, recent, baselines, .. } = self;
+        let (reliability, of_baselines) = (scores.reliability().clone(), baselines.reliability().cloned());
+        (known.names().to_vec(), scores.clone(), recent.clone(), reliability, baselines.clone(), of_baselines)
+    }
+
+    /// Reads what was counted in the part whose name begins with `prefix`, and says whether it can be true.
     pub fn restore(&mut self, state: &State, prefix: &str) -> Result<bool> {
-        let (known, scores, recent, reliability): (Vec<String>, ClassScores, Recent<Counted>, Reliability) =
-            if state.has(CLASSES_OF_FORMAT_4) {
-                let (known, scores, recent) = state.get(CLASSES_OF_FORMAT_4)?;
-                (known, scores, recent, Reliability::default())
-            } else {
-                state.get(&format!("{prefix}{COUNTED}"))?
-            };
+        let (known, scores, recent, reliability, baselines, of_baselines): Kept = if state.has(CLASSES_OF_FORMAT_4) {
+            let (known, scores, recent) = state.get(CLASSES_OF_FORMAT_4)?;
+            (known, scores, recent, Reliability::default(), self.baselines.clone(), None)
+        } else {
+            state.get(&format!("{prefix}{COUNTED}"))?
+        };
         let scores = scores.with_reliability(reliability);
+        let sound = baselines.are_like(&self.baselines);
+        self.baselines = baselines.with_reliability(of_baselines);
         let fits = if self.fixed { known == self.known.names() } else { known.len() <= MOST_CLASSES };
         if !fits {
             return Ok(false);
@@ -200,7 +206,7 @@ impl Classes {
         self.scores.grow(known.len());
         let whole = scores.are_like(&self.scores) && recent.rows().all(|row| row.fits(&scores, known.len()));
         (self.known, self.scores, self.recent) = (known.into(), scores, recent);
-        Ok(whole)
+        Ok(whole && sound)
     }
 
     pub fn why_refused(&self, rows: &RecordBatch, row: usize) -> Result<String> {

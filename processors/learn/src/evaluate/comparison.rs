@@ -2,9 +2,9 @@
 
 use arrow::array::{BooleanArray, RecordBatch};
 use millstream_core::{Error, Evaluation, Metrics, Parts, Result, State};
-use millstream_models::{BaselineScores, ClassScores, NumberScores, Reliability};
+use millstream_models::{BaselineScores, ClassScores, NumberScores};
 
-use super::classes::{COUNTED, Classes};
+use super::classes::Classes;
 use super::numbers::Numbers;
 
 /// Predictions beside labels, of one kind.
@@ -14,11 +14,12 @@ pub(super) enum Comparison {
     Classes(Box<Classes>),
 }
 
-/// The part of the state with the figures of numbers.
-const NUMBERS: &str = "numbers";
+/// The part of the state with what was counted.
+pub(super) const COUNTED: &str = "counted";
 
-/// The part with what is reached without a model.
-const BASELINES: &str = "baselines";
+/// The same in format 4, which knew no baselines: of numbers, and of classes.
+pub(super) const NUMBERS_OF_FORMAT_4: &str = "numbers";
+pub(super) const CLASSES_OF_FORMAT_4: &str = "classes";
 
 impl Comparison {
     pub fn columns(&self) -> impl Iterator<Item = &str> {
@@ -71,40 +72,19 @@ impl Comparison {
 
     /// Adds what was counted so far, to parts whose names begin with `prefix`.
     pub fn keep(&self, parts: &mut Parts, prefix: &str) {
-        let name = |part: &str| format!("{prefix}{part}");
+        let name = format!("{prefix}{COUNTED}");
         match self {
-            Self::Numbers(numbers) => parts.put_later(name(NUMBERS), (numbers.scores.clone(), numbers.recent.clone())),
-            Self::Classes(classes) => {
-                let Classes { known, scores, recent, .. } = &**classes;
-                let reliability = scores.reliability().clone();
-                parts.put_later(name(COUNTED), (known.names().to_vec(), scores.clone(), recent.clone(), reliability));
-            }
+            Self::Numbers(numbers) => parts.put_later(name, numbers.counted()),
+            Self::Classes(classes) => parts.put_later(name, classes.counted()),
         }
-        let baselines = self.baselines().clone();
-        let reliability = baselines.reliability().cloned();
-        parts.put_later(name(BASELINES), (baselines, reliability));
     }
 
     /// Goes on from what was counted.
     pub fn restore(&mut self, state: &State, prefix: &str) -> Result<()> {
-        let mut whole = match self {
-            Self::Numbers(numbers) => {
-                (numbers.scores, numbers.recent) = state.get(&format!("{prefix}{NUMBERS}"))?;
-                numbers.scores.is_sound()
-            }
+        let whole = match self {
+            Self::Numbers(numbers) => numbers.restore(state, prefix)?,
             Self::Classes(classes) => classes.restore(state, prefix)?,
         };
-        let name = format!("{prefix}{BASELINES}");
-        // A build that had none has kept none: they begin here.
-        if state.has(&name) {
-            let (baselines, reliability): (BaselineScores, Option<Reliability>) = state.get(&name)?;
-            whole &= baselines.are_like(self.baselines());
-            let baselines = baselines.with_reliability(reliability);
-            match self {
-                Self::Numbers(numbers) => numbers.baselines = baselines,
-                Self::Classes(classes) => classes.baselines = baselines,
-            }
-        }
         let damaged = || Error::new("what was counted is damaged in the state, or not of these classes");
         whole.then_some(()).ok_or_else(damaged)
     }

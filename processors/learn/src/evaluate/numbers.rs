@@ -5,9 +5,14 @@ use arrow::array::{Array, BooleanArray, Float64Array, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use arrow::util::display::array_value_to_string;
-use millstream_core::Result;
+use millstream_core::{Result, State};
 use millstream_models::encode::{self, LARGEST, is_usable};
 use millstream_models::{BaselineScores, NumberScores, Recent, Refused, Task};
+
+use super::comparison::{COUNTED, NUMBERS_OF_FORMAT_4};
+
+/// What is kept of numbers: the figures, the last rows, and what needs no model.
+type Kept = (NumberScores, Recent<(f64, f64)>, BaselineScores);
 
 /// Labels and predictions that are numbers, and what was counted of them.
 #[derive(Clone)]
@@ -45,6 +50,24 @@ impl Numbers {
         }
         self.recent.add_backwards(counted.into_iter().rev());
         Ok(refused.mask())
+    }
+
+    /// What is kept of it.
+    pub fn counted(&self) -> Kept {
+        (self.scores.clone(), self.recent.clone(), self.baselines.clone())
+    }
+
+    /// Reads what was counted in the part whose name begins with `prefix`, and says whether it can be true.
+    pub fn restore(&mut self, state: &State, prefix: &str) -> Result<bool> {
+        let (scores, recent, baselines): Kept = if state.has(NUMBERS_OF_FORMAT_4) {
+            let (scores, recent) = state.get(NUMBERS_OF_FORMAT_4)?;
+            (scores, recent, self.baselines.clone())
+        } else {
+            state.get(&format!("{prefix}{COUNTED}"))?
+        };
+        let whole = scores.is_sound() && baselines.are_like(&self.baselines);
+        (self.scores, self.recent, self.baselines) = (scores, recent, baselines);
+        Ok(whole)
     }
 
     pub fn why_refused(&self, rows: &RecordBatch, row: usize) -> Result<String> {

@@ -7,7 +7,7 @@ use arrow::compute::take_record_batch;
 use millstream_core::{Error, Evaluation, Parts, Result, State};
 
 use super::classes::texts;
-use super::comparison::Comparison;
+use super::comparison::{CLASSES_OF_FORMAT_4, Comparison, NUMBERS_OF_FORMAT_4};
 
 /// What the rows are called that have no value, and those whose value came when there were as many segments as there may be.
 const NONE: &str = "(none)";
@@ -91,9 +91,9 @@ impl Segments {
         }
     }
 
-    /// Goes on from what was counted. A state that says nothing of segments is of a build that had none: they begin here.
+    /// Goes on from what was counted. In format 4 there were no segments: they begin here.
     pub fn restore(&mut self, state: &State) -> Result<()> {
-        if !state.has(VALUES) {
+        if state.has(NUMBERS_OF_FORMAT_4) || state.has(CLASSES_OF_FORMAT_4) {
             return Ok(());
         }
         let values: Vec<String> = state.get(VALUES)?;

@@ -1,5 +1,6 @@
 use arrow::array::{Float64Array, RecordBatch};
 use millstream_core::{Baselines, Evaluation, Metrics};
+use millstream_models::NumberScores;
 use millstream_testkit::{batch, context, drive, parse, stream, table};
 
 use super::*;
@@ -94,26 +95,25 @@ fn segments_have_the_figures_of_their_rows() {
     assert_eq!(format!("{:?}", whole.report()), format!("{:?}", second.report()));
 }
 
-/// A state of a build without segments and baselines goes on, and they begin.
+/// A state of format 4 goes on, and baselines and segments begin.
 #[test]
 fn segments_may_begin_later() {
-    let rows = table("y:int64 prediction:int64 probability:float64 shop\n1 1 0.9 a\n0 0 0.1 a");
-    let build = |settings: &str| {
-        let settings: EvaluateSettings = parse(settings);
-        (settings.plan(&context(), &[stream("from", rows.schema())]).unwrap().build)().unwrap()
-    };
-    let mut before = build("label = 'y'");
-    before.process(0, batch(rows.clone()), &mut Collector::new(1)).unwrap();
+    let rows = table("y:float64 prediction:float64 shop\n1 2 a\n3 3 a");
+    let settings: EvaluateSettings = parse("label = 'y'\nby = 'shop'");
+    let build = || (settings.plan(&context(), &[stream("from", rows.schema())]).unwrap().build)().unwrap();
+    let count = |node: &mut Box<dyn Processor>| node.process(0, batch(rows.clone()), &mut Collector::new(1)).unwrap();
+    let mut before = build();
+    count(&mut before);
     let state = before.snapshot().unwrap().state.into_state().unwrap();
-    let old = State::new(
-        state.parts().filter(|(name, _)| *name != "baselines").map(|(name, part)| (name.to_owned(), part.to_vec())),
-    );
-    let mut after = build("label = 'y'\nby = 'shop'");
-    after.restore(&old).unwrap();
-    after.process(0, batch(rows.clone()), &mut Collector::new(1)).unwrap();
+    let (scores, recent, _): (NumberScores, Recent<(f64, f64)>, BaselineScores) = state.get("counted").unwrap();
+    let mut old = Parts::default();
+    old.put("numbers", &(scores, recent)).unwrap();
+    let mut after = build();
+    after.restore(&old.into_state().unwrap()).unwrap();
+    count(&mut after);
     let Some(Report::Evaluation(evaluation)) = after.report() else { panic!("a report of an evaluation") };
     assert_eq!((evaluation.rows, evaluation.segments["a"].rows), (4, 2));
-    assert_eq!(evaluation.baselines.persistence.get("accuracy"), Some(0.0));
+    assert_eq!(evaluation.baselines.persistence.get("mae"), Some(1.5));
 }
 
 #[test]
