@@ -27,6 +27,7 @@ mod delta;
 mod doors;
 mod endurance;
 mod faults;
+mod forecast;
 mod function;
 #[cfg(feature = "git")]
 mod git;
