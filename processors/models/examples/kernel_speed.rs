@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn measured(learned: &RecordBatch, predicted: &RecordBatch, estimator: &Value) -> Result<Value, Box<dyn Error>> {
-    let numbers = (0..NUMBERS).map(|number| (format!("x{number}"), Encoder::Raw)).collect();
+    let numbers = (0..NUMBERS).map(|number| (format!("x{number}"), Encoder::Raw.into())).collect();
     let kind = serde_json::from_value(estimator.clone())?;
     let signature = Signature::plan(&learned.schema(), &kind, &Features::Encoded(numbers), "y", None, Missing::Fail);
     let mut model = Model::new(signature.map_err(|problems| format!("{problems:?}"))?);
