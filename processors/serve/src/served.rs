@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use millstream_core::{ColumnType, Error, Result as CoreResult, ResultExt as _, known_names};
 use millstream_models::profile::{FeatureProfile, InputFigures, Observed};
 use millstream_models::registry::{ModelCard, Resolved};
-use millstream_models::{Feature, Label, Model, prediction_fields};
+use millstream_models::{Encoder, Feature, Label, Model, prediction_fields};
 use tokio::time::Instant;
 
 use crate::batcher::{BatchLimits, Batcher, Predict};
@@ -151,6 +151,10 @@ impl Served {
 
     /// The type of tensors of a feature.
     pub fn datatype(&self, feature: &Feature) -> Datatype {
+        // Times are asked for as numbers: seconds since 1970.
+        if feature.encoder == Encoder::Time {
+            return Datatype::Fp64;
+        }
         let trained_on = ColumnType::parse(&feature.type_name).map(|column| Datatype::of(&column.data_type));
         trained_on.unwrap_or(Datatype::Fp64)
     }

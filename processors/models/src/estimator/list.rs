@@ -10,8 +10,8 @@ use super::{
     EstimatorSettings, Kind, adaptive_random_forest, adaptive_random_forest_regressor, dbstream, ensemble, foreign,
     ftrl, half_space_trees, hoeffding_adaptive_tree, hoeffding_adaptive_tree_regressor, hoeffding_tree,
     hoeffding_tree_regressor, holt_winters, k_means, k_neighbors, leveraging_bagging, lin_thompson, lin_ucb,
-    linear_regression, logistic_regression, mahalanobis, network, nystroem, quantum_k_means, rbf_sampler, sgd,
-    softmax_regression, svm, z_score,
+    linear_regression, logistic_regression, mahalanobis, network, nystroem, polynomial_features, quantum_k_means,
+    rbf_sampler, sgd, softmax_regression, svm, z_score,
 };
 
 static ESTIMATORS: &[EstimatorKind] = &[
@@ -23,6 +23,7 @@ static ESTIMATORS: &[EstimatorKind] = &[
     EstimatorKind::of::<ftrl::Ftrl>(),
     EstimatorKind::of::<rbf_sampler::RbfSampler>(),
     EstimatorKind::of::<nystroem::Nystroem>(),
+    EstimatorKind::of::<polynomial_features::PolynomialFeatures>(),
     EstimatorKind::of::<hoeffding_tree::HoeffdingTree>(),
     EstimatorKind::of::<hoeffding_tree_regressor::HoeffdingTreeRegressor>(),
     EstimatorKind::of::<hoeffding_adaptive_tree::HoeffdingAdaptiveTree>(),

@@ -37,6 +37,7 @@ mod mahalanobis;
 mod mapped;
 mod network;
 mod nystroem;
+mod polynomial_features;
 mod quantiles;
 mod quantum;
 mod quantum_k_means;

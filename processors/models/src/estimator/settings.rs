@@ -102,8 +102,8 @@ impl JsonSchema for EstimatorSettings {
         json_schema!({
             "description": "What learns, by its `type`. `logistic_regression`, `softmax_regression` and `linear_regression` take one step of\n\
                 gradient descent for every row, as River's estimators of the same names do with `SGD`. `sgd_classifier` and\n\
-                `sgd_regressor` are scikit-learn's. `ftrl` is for many rare categories. `rbf_sampler` has another estimator learn from random Fourier features, and `nystroem` from how near rows are to landmarks, so\n\
-                that a line bends. A `hoeffding_tree` grows with the rows, a `hoeffding_adaptive_tree` also gives up what has changed, and an\n\
+                `sgd_regressor` are scikit-learn's. `ftrl` is for many rare categories. `rbf_sampler` has another estimator learn from random Fourier features, `nystroem` from how near rows are to landmarks, and\n\
+                `polynomial_features` from products of features, so that a line bends. A `hoeffding_tree` grows with the rows, a `hoeffding_adaptive_tree` also gives up what has changed, and an\n\
                 `adaptive_random_forest` and `leveraging_bagging` have several; `hoeffding_tree_regressor`, `hoeffding_adaptive_tree_regressor` and\n\
                 `adaptive_random_forest_regressor` are for numbers. `k_neighbors_classifier` and `k_neighbors_regressor` compare with the\n\
                 last rows; `svc` and `svr` are support vector machines that are fitted to them, also with quantum kernels. A `network` learns in batches. `voting`, `stacking` and `bagging` put together what several estimators\n\

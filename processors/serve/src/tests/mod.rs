@@ -8,6 +8,7 @@ mod inputs;
 mod learn;
 mod mlflow;
 mod others;
+mod preprocessed;
 mod repository;
 mod trials;
 
