@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Lines, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -165,8 +166,24 @@ impl Running {
         self.0.take().expect("it was not stopped").wait_with_output().unwrap().into()
     }
 
+    /// Waits until it takes the signal to stop as such: one that has hardly begun is ended by it.
+    fn await_handler(&mut self) {
+        let status = format!("/proc/{}/status", self.id());
+        let handles = |status: String| {
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t"));
+            caught
+                .is_some_and(|caught| u64::from_str_radix(caught, 16).unwrap() >> (Signal::TERM.as_raw() - 1) & 1 == 1)
+        };
+        let begin = Instant::now();
+        while !self.has_ended() && !std::fs::read_to_string(&status).is_ok_and(handles) {
+            assert!(begin.elapsed() < Duration::from_secs(60), "it does not take signals");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Ends it as a service manager does. It has to end well.
     pub fn stop(mut self) -> Ran {
+        self.await_handler();
         let child = self.0.take().expect("it was not stopped");
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         let ran: Ran = child.wait_with_output().unwrap().into();

@@ -320,20 +320,23 @@ struct Throttle {
 }
 
 impl Throttle {
-    /// Rows that are due within this time come together, so that a high rate is not a batch for every row.
-    const TOGETHER: Duration = Duration::from_millis(10);
+    /// Rows that are due in a tick come together at its end, so that a high rate is not a batch for every few rows.
+    const TICK: Duration = Duration::from_millis(10);
 
     /// Waits until rows from number `position` on are due, and says how many.
     async fn due(&self, position: u64) -> u64 {
         let before = position - self.first;
+        let rows_in = |ticks: u64| (ticks as f64 * Self::TICK.as_secs_f64() * self.rate.0) as u64;
         loop {
             let elapsed = self.started.elapsed();
-            let due = (elapsed.as_secs_f64() * self.rate.0) as u64;
+            let ticks = (elapsed.as_millis() / Self::TICK.as_millis()) as u64;
+            let due = rows_in(ticks);
             if due > before {
                 return due - before;
             }
-            let next = Duration::try_from_secs_f64((before + 1) as f64 / self.rate.0).unwrap_or(Duration::MAX);
-            sleep(next.saturating_sub(elapsed).max(Self::TOGETHER)).await;
+            let next = ((before + 1) as f64 / self.rate.0 / Self::TICK.as_secs_f64()) as u64;
+            let next = Self::TICK.as_millis() as u64 * next.max(ticks + 1).min(1 << 40);
+            sleep(Duration::from_millis(next).saturating_sub(elapsed)).await;
         }
     }
 }

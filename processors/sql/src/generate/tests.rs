@@ -189,6 +189,13 @@ async fn rows_come_at_their_rate_and_catch_up() {
     tokio::time::advance(Duration::from_secs(2)).await;
     input.next(&mut out).await.unwrap();
     assert!(out.take(0).map(|batch| batch.len()).sum::<usize>() >= 2000);
+    let mut quick = build(&settings(&[("a", "row")], "rate = \"100000/s\""), &context());
+    quick.open(&Home::Nowhere).await.unwrap();
+    for _ in 0..3 {
+        quick.next(&mut out).await.unwrap();
+        assert_eq!(out.take(0).map(|batch| batch.len()).sum::<usize>(), 1000, "rows of ten milliseconds come together");
+        tokio::time::advance(Duration::from_millis(1)).await;
+    }
     let mut slow = build(&settings(&[("a", "row")], "rate = \"1/d\""), &context());
     slow.open(&Home::Nowhere).await.unwrap();
     slow.next(&mut out).await.unwrap();
