@@ -106,7 +106,7 @@ impl EvaluateSettings {
         let fractional = |data_type: &DataType| data_type.is_numeric() && !data_type.is_integer();
         let label = self.label.clone();
         if fractional(predicted_type) && label_type.is_numeric() {
-            return Ok(Comparison::Numbers(Numbers::new(label, prediction)));
+            return Ok(Comparison::Numbers(Box::new(Numbers::new(label, prediction))));
         }
         if !comparable(label_type, predicted_type) {
             let types = format!("{} and {}", type_name(label_type), type_name(predicted_type));

@@ -10,7 +10,7 @@ use super::numbers::Numbers;
 /// Predictions beside labels, of one kind.
 #[derive(Clone)]
 pub(super) enum Comparison {
-    Numbers(Numbers),
+    Numbers(Box<Numbers>),
     Classes(Box<Classes>),
 }
 
