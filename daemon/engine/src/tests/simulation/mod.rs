@@ -370,7 +370,15 @@ fn simulate_all(seeds: std::ops::Range<u64>) -> Tally {
 
 #[test]
 fn crashes_at_any_step_lose_nothing_and_repeat_nothing() {
-    simulate_all(0..160).check(1);
+    let mut tally = simulate_all(0..160);
+    // Where a crash falls depends on threads as well as on the seed, so that what is rare may take some more.
+    for more in 1..10 {
+        if tally.lacks(1).is_empty() {
+            break;
+        }
+        tally.add_all(simulate_all(more * 160..(more + 1) * 160));
+    }
+    tally.check(1);
 }
 
 /// A simulation of a flow whose outputs come to barriers long after the others.

@@ -30,11 +30,20 @@ impl Tally {
         *self.0.entry(what).or_default() += 1;
     }
 
+    /// Counts what has happened elsewhere.
+    pub fn add_all(&mut self, other: Self) {
+        other.0.into_iter().for_each(|(what, times)| *self.0.entry(what).or_default() += times);
+    }
+
+    /// What has not happened so often yet.
+    pub fn lacks(&self, times: usize) -> Vec<&'static str> {
+        let is_rare = |what: &&str| self.0.get(what).copied().unwrap_or_default() < times;
+        EXPECTED.iter().copied().filter(is_rare).collect()
+    }
+
     /// That each of them has happened so often.
     pub fn check(&self, times: usize) {
-        for what in EXPECTED {
-            let seen = self.0.get(what).copied().unwrap_or_default();
-            assert!(seen >= times, "`{what}` has happened {seen} times: {self:?}");
-        }
+        let lacking = self.lacks(times);
+        assert!(lacking.is_empty(), "{lacking:?} have not happened {times} times: {self:?}");
     }
 }
