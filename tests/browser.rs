@@ -171,8 +171,19 @@ impl Drop for Browser {
 }
 
 impl Element<'_> {
-    pub fn click(&self) {
-        self.browser.order(&format!("{}/click", self.path), &json!({}));
+    fn click(&self) {
+        assert!(self.try_click(), "it is no longer on the page");
+    }
+
+    /// Whether it was still on the page to be clicked.
+    pub fn try_click(&self) -> bool {
+        let path = format!("{}{}/click", self.browser.session, self.path);
+        let (status, body) = self.browser.ask("POST", &path, "{}");
+        if body["value"]["error"] == "stale element reference" {
+            return false;
+        }
+        value((status, body), &json!(path));
+        true
     }
 
     /// Types a text, in which keys without a character may be.

@@ -39,12 +39,13 @@ impl Person {
     }
 
     pub fn click(&self, css: &str) {
-        self.find(css).click();
+        // What is drawn anew before it is clicked is found again.
+        while !self.find(css).try_click() {}
     }
 
     /// Presses the button that is called so.
     pub fn press(&self, name: &str) {
-        self.browser.button(name).click();
+        while !self.browser.button(name).try_click() {}
     }
 
     /// Waits until the text of the page is as it is to be there, and returns it.
