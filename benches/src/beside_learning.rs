@@ -5,20 +5,17 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use millstream_core::{Error, Result, ResultExt as _};
+use millstream_core::{Result, ResultExt as _};
 
 use crate::ingest::{connect, read_answer};
-use crate::measurement::{Goal, Measurement, quantile};
+use crate::measurement::{Goal, Measurement};
 use crate::place;
-use crate::serving::{Server, free_address, single};
+use crate::serving::{Server, free_address, on_time, single};
 
-/// How many clients ask, each at its own times.
+/// So many clients ask, by turns.
 const CLIENTS: u32 = 16;
 
-/// For how long.
-const TIME: Duration = Duration::from_secs(5);
-
-/// How long it may take until there is a version.
+/// The daemon has to serve a first version within this time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The time within which 99 of 100 requests are answered, from when they were due, where so many come in a second: half of what there can be.
@@ -27,15 +24,7 @@ pub fn measure(folder: &Path, most: f64) -> Result<Measurement> {
     let request = single(&server.address, "live");
     await_version(&server.address, &request)?;
     let pause = Duration::from_secs_f64(2.0 / most);
-    let start = Instant::now();
-    let times = std::thread::scope(|scope| {
-        let ask = |client| ask_on_time(&server.address, &request, client, pause, start);
-        let clients: Vec<_> = (0..CLIENTS).map(|client| scope.spawn(move || ask(client))).collect();
-        let ended =
-            clients.into_iter().map(|client| client.join().unwrap_or_else(|_| Err(Error::new("a client died"))));
-        ended.collect::<Result<Vec<Vec<f64>>>>()
-    })?;
-    let slowest = quantile(times.into_iter().flatten(), 0.99);
+    let slowest = on_time(&server.address, CLIENTS, pause, |_| request.clone())?;
     let name = "serving: single rows at half of the most, while the model learns 100,000 rows a second, 99 of 100";
     Ok(Measurement::new(name, "ms", slowest * 1000.0, Goal::AtMost(5.0)))
 }
@@ -65,22 +54,4 @@ fn await_version(address: &str, request: &[u8]) -> Result<()> {
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }
     }
-}
-
-/// Asks when it is due, and says how long answers took from then on.
-fn ask_on_time(address: &str, request: &[u8], client: u32, pause: Duration, start: Instant) -> Result<Vec<f64>> {
-    let mut stream = BufReader::new(connect(address)?);
-    stream.get_ref().set_nodelay(true)?;
-    let mut times = Vec::new();
-    for turn in (client..).step_by(CLIENTS as usize) {
-        let due = pause * turn;
-        if due > TIME {
-            break;
-        }
-        std::thread::sleep(due.saturating_sub(start.elapsed()));
-        stream.get_mut().write_all(request)?;
-        read_answer(&mut stream)?;
-        times.push((start.elapsed() - due).as_secs_f64());
-    }
-    Ok(times)
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::measurement::{Goal, Measurement, median};
 use crate::{objects, place};
 
-/// How many versions there are.
+/// The numbers of versions in the registries that are compared.
 const FEW: usize = 10;
 const MANY: usize = 10_000;
 

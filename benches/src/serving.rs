@@ -367,16 +367,22 @@ fn asked(folder: &Path) -> Result<f64> {
     command.args(["--state", "state"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let server = Server { child: command.spawn().doing(|| "starting the program")?, address };
     drop(connect(&server.address)?);
-    let (start, (rate, clients)) = (Instant::now(), ASKED);
+    let (rate, clients) = ASKED;
+    on_time(&server.address, clients, Duration::from_secs(1) / rate, |turn| {
+        let columns = values(1).into_iter().enumerate().map(|(column, value)| (format!("x{column}"), json!(value)));
+        let row: serde_json::Map<_, _> = columns.chain([("card".to_owned(), json!(turn % 100))]).collect();
+        let body = Value::Object(row).to_string();
+        let head = format!("POST / HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n", server.address, body.len());
+        (head + &body).into_bytes()
+    })
+}
+
+/// In how many seconds 99 of 100 requests are answered, from when they were due: one behind each `pause`, by turns of so many clients.
+pub fn on_time(address: &str, clients: u32, pause: Duration, request: impl Fn(u32) -> Vec<u8> + Sync) -> Result<f64> {
+    let start = Instant::now();
     let times = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..clients)
-            .map(|client| {
-                scope.spawn({
-                    let address = &server.address;
-                    move || ask_on_time(address, client, rate, clients, start)
-                })
-            })
-            .collect();
+        let ask = |first| ask_on_time(address, (first..).step_by(clients as usize), pause, &request, start);
+        let clients: Vec<_> = (0..clients).map(|client| scope.spawn(move || ask(client))).collect();
         let ended =
             clients.into_iter().map(|client| client.join().unwrap_or_else(|_| Err(Error::new("a client died"))));
         ended.collect::<Result<Vec<Vec<f64>>>>()
@@ -384,24 +390,22 @@ fn asked(folder: &Path) -> Result<f64> {
     Ok(quantile(times.into_iter().flatten(), 0.99))
 }
 
-/// Asks when it is due, and says how long answers took from then on.
-fn ask_on_time(address: &str, client: u32, rate: u32, clients: u32, start: Instant) -> Result<Vec<f64>> {
+/// Asks at its turns, and says how long answers took from when they were due.
+fn ask_on_time(
+    address: &str,
+    turns: impl Iterator<Item = u32>,
+    pause: Duration,
+    request: impl Fn(u32) -> Vec<u8>,
+    start: Instant,
+) -> Result<Vec<f64>> {
     let mut stream = BufReader::new(connect(address)?);
     stream.get_ref().set_nodelay(true)?;
-    let (mut times, mut turn) = (Vec::new(), client);
-    loop {
-        let due = Duration::from_secs(1) / rate * turn;
-        if due > TIME {
-            return Ok(times);
-        }
+    let mut times = Vec::new();
+    for (turn, due) in turns.map(|turn| (turn, pause * turn)).take_while(|(_, due)| *due <= TIME) {
         std::thread::sleep(due.saturating_sub(start.elapsed()));
-        let columns = values(1).into_iter().enumerate().map(|(column, value)| (format!("x{column}"), json!(value)));
-        let row: serde_json::Map<_, _> = columns.chain([("card".to_owned(), json!(turn % 100))]).collect();
-        let body = Value::Object(row).to_string();
-        let head = format!("POST / HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n", body.len());
-        stream.get_mut().write_all(format!("{head}{body}").as_bytes())?;
+        stream.get_mut().write_all(&request(turn))?;
         read_answer(&mut stream)?;
         times.push((start.elapsed() - due).as_secs_f64());
-        turn += clients;
     }
+    Ok(times)
 }

@@ -27,13 +27,13 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Those of this process. Where they are wrong, that is said, and the process ends.
+    /// The arguments of this process. Where they are wrong, it says so and ends.
     pub fn read() -> Self {
         Self::try_parse().unwrap_or_else(|error| blame_variables(error).exit())
     }
 }
 
-/// What is wrong with the value of a variable of the environment is not said of the option that it stands in for.
+/// An error about the value of an environment variable names the variable, and not the option that it stands in for.
 fn blame_variables(mut error: clap::Error) -> clap::Error {
     let mut variables = Vec::new();
     let mut command = Arguments::command();

@@ -35,7 +35,7 @@ impl Tally {
         other.0.into_iter().for_each(|(what, times)| *self.0.entry(what).or_default() += times);
     }
 
-    /// What has not happened so often yet.
+    /// The expected events that have not happened so often yet.
     pub fn lacks(&self, times: usize) -> Vec<&'static str> {
         let is_rare = |what: &&str| self.0.get(what).copied().unwrap_or_default() < times;
         EXPECTED.iter().copied().filter(is_rare).collect()
